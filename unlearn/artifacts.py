@@ -1,0 +1,187 @@
+"""Results on disk, each under the fingerprint of all that it was made from.
+
+An artifact is a folder ``<root>/<kind>/<fingerprint>`` that holds what a stage made, ``inputs.json`` (what it
+was made from) and ``files.json`` (the SHA-256 of each file). It appears whole or not at all: a stage fills a
+hidden folder beside it, which is renamed into place at the end.
+"""
+
+from __future__ import annotations
+
+import enum
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from unlearn.errors import ArtifactError
+
+INPUTS = "inputs.json"
+FILES = "files.json"
+
+
+def plain(value: Any) -> Any:
+    """``value`` in terms of what JSON has.
+
+    A dataclass becomes the mapping of its fields, with the name of its class under ``"class"``. Fields that
+    its class lists in ``neutral`` are left out: they change how fast a result comes, not what it is.
+
+    Arguments:
+        value: Numbers, strings, paths, enumerations, dataclasses, and mappings, sequences and sets of these.
+
+    Raises:
+        TypeError: If ``value`` holds anything else, which could not be compared between two runs.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = [f.name for f in fields(value) if f.name not in getattr(value, "neutral", ())]
+        return {"class": type(value).__name__} | {name: plain(getattr(value, name)) for name in kept}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(plain(item) for item in value)
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value]
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, PurePath):
+        return value.as_posix()
+    raise TypeError(f"fingerprint: cannot describe {type(value).__name__}, got {value!r}.")
+
+
+def fingerprint(inputs: Mapping[str, Any]) -> str:
+    """First 12 hex digits of the SHA-256 of ``inputs`` as canonical JSON.
+
+    Arguments:
+        inputs: Anything that :func:`plain` can describe.
+    """
+    text = json.dumps(plain(inputs), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of artifacts that later runs find again.
+
+    Attributes:
+        root: Where the artifacts lie.
+        force: Whether artifacts are made again, each once, even if they are there.
+        made: ``<kind>/<fingerprint>`` of what this store made, in order.
+        reused: ``<kind>/<fingerprint>`` of what it found, in order, each once.
+    """
+
+    root: Path
+    force: bool = False
+    made: list[str] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+
+    def once(self, kind: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        """The folder of the artifact made from ``inputs``; makes it if there is none yet.
+
+        Of two processes that ask for the same artifact, the second waits for the first and takes its result.
+
+        Arguments:
+            kind: Groups artifacts into folders, as in ``erasure`` or ``images``.
+            inputs: All that the artifact depends on.
+            make: Fills the empty folder that it is given. If it raises or is killed, no artifact appears.
+
+        Raises:
+            ArtifactError: If the stored artifact is damaged or was made from other inputs.
+        """
+        folder, key = self._place(kind, inputs)
+        if self._whole(folder, key, inputs):
+            return folder
+        with _lock(folder.parent / f".{folder.name}.lock"):
+            if self._whole(folder, key, inputs):
+                return folder
+            unfinished = folder.parent / f".{folder.name}.tmp"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            try:
+                make(unfinished)
+                _write(unfinished / FILES, _checksums(unfinished))
+                _write(unfinished / INPUTS, plain(inputs))
+                if folder.exists():
+                    shutil.rmtree(folder)
+                unfinished.rename(folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(self._scratch(kind, folder.name), ignore_errors=True)
+        self.made.append(key)
+        return folder
+
+    def scratch(self, kind: str, inputs: Mapping[str, Any]) -> Path:
+        """A folder for the unfinished work on an artifact, such as the checkpoints of a training.
+
+        It outlives a run that is killed, and is removed when :meth:`once` has put the artifact into place.
+        """
+        folder = self._scratch(kind, fingerprint(inputs))
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _place(self, kind: str, inputs: Mapping[str, Any]) -> tuple[Path, str]:
+        name = fingerprint(inputs)
+        folder = self.root / kind / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return folder, f"{kind}/{name}"
+
+    def _scratch(self, kind: str, name: str) -> Path:
+        return self.root / "scratch" / kind / name
+
+    def _whole(self, folder: Path, key: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether the artifact can be taken as it is; checks its files when it is first met."""
+        if key in self.made or key in self.reused:
+            return True
+        if self.force or not folder.exists():
+            return False
+        mend = "Remove the folder, or run again with force=true to make it anew."
+        try:
+            stored = json.loads((folder / INPUTS).read_text())
+            expected = json.loads((folder / FILES).read_text())
+        except (OSError, ValueError) as error:
+            raise ArtifactError(
+                f"{folder}: the artifact has no readable description ({error}). {mend}"
+            ) from None
+        if stored != json.loads(json.dumps(plain(inputs))):
+            raise ArtifactError(
+                f"{folder}: the artifact was made from other inputs than its name says. {mend}"
+            )
+        found = _checksums(folder)
+        damaged = sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        )
+        if damaged:
+            more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+            raise ArtifactError(
+                f"{folder}: the artifact is damaged: {damaged[0]}{more} changed or missing. {mend}"
+            )
+        self.reused.append(key)
+        return True
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file below ``folder``, by its relative path; the store's own two are left out."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name not in (INPUTS, FILES):
+            with path.open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Holds ``path`` for this process; the system lets go of it when the process ends, however it ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
