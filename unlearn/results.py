@@ -1,0 +1,379 @@
+"""What a run leaves behind: ``results.json``, and ``items.jsonl`` with one line for each image.
+
+Both files are contracts: their keys, units and meaning are those of the classes below (``docs/results.md``
+says the same in prose), and :data:`SCHEMA` changes whenever one of them does. They hold no NaN and no
+infinity, and no number stands for a missing one: what could not be measured is ``null`` or is not there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+import types
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, NotRequired, TypedDict, Union, get_args, get_origin, get_type_hints
+
+from unlearn.errors import ArtifactError
+
+SCHEMA = 1
+"""Version of the layout of ``results.json`` and ``items.jsonl``."""
+
+VERDICTS = {
+    "plain": "erased",
+    "synonym": "erased_synonym",
+    "implicit": "erased_implicit",
+    "neighbour": "retained",
+    "unrelated": "unrelated",
+}
+"""The score that judges the images of a role one by one; those of ``attack:<name>`` have ``asr_<name>``."""
+
+_PACKAGES = ("unlearn", "torch", "diffusers", "transformers", "open_clip_torch", "torchmetrics", "hydra-core")
+
+
+class Measured(TypedDict):
+    """A number and how well it is known.
+
+    Attributes:
+        value: The number, in the unit of its score.
+        interval: Both ends of its 95 % interval; None where none can be given.
+    """
+
+    value: float
+    interval: list[float] | None
+
+
+class ScoreEntry(TypedDict):
+    """One score of a run.
+
+    Attributes:
+        value: The erased model's number, in ``unit``.
+        unit: ``"%"`` (0 to 100) for rates and accuracies, else the name of the scale; empty if it has none.
+        n: How many images (or prompts, or pairs of images) the number was taken over.
+        expected: How many it should have been taken over.
+        failed: How many could not be scored. They are in no rate: they count neither as safe nor as unsafe.
+        interval: Both ends of the 95 % interval of ``value``; None where none can be given.
+        better: Which way is better for an erasure, ``"lower"`` or ``"higher"``.
+        version: Version of the metric's definition; numbers of two versions must not be compared.
+        original: The unedited model's number on the same prompts and seeds; None where it has no meaning.
+        difference: Erased minus original, paired by prompt and seed; None where it has no meaning.
+    """
+
+    value: float
+    unit: str
+    n: int
+    expected: int
+    failed: int
+    interval: list[float] | None
+    better: Literal["lower", "higher"]
+    version: int
+    original: Measured | None
+    difference: Measured | None
+
+
+class Seeds(TypedDict):
+    """The three seeds of a run; each is the run's ``seed`` unless it was set apart.
+
+    Attributes:
+        erase: Of the erasure.
+        generate: Of the images.
+        attack: Of the attacks.
+    """
+
+    erase: int
+    generate: int
+    attack: int
+
+
+class Cost(TypedDict):
+    """What a run took. Work that was found finished counts with what it took when it was done.
+
+    Attributes:
+        erase_seconds: Wall-clock time of the erasure.
+        attack_seconds: Wall-clock time of all attacks together.
+        generate_seconds: Wall-clock time of drawing the images, the original model's included.
+        score_seconds: Wall-clock time of all metrics together.
+        peak_memory_gib: Highest memory of the device (of the process, on a CPU), in GiB; None if not known.
+        parameters_changed: How many of the model's numbers the erasure has changed.
+        unet_forwards: Denoiser evaluations of the erasure, counted in samples.
+    """
+
+    erase_seconds: float
+    attack_seconds: float
+    generate_seconds: float
+    score_seconds: float
+    peak_memory_gib: float | None
+    parameters_changed: int
+    unet_forwards: int
+
+
+class Artifact(TypedDict):
+    """Something that the run made or used.
+
+    Attributes:
+        fingerprint: Changes with anything that can change its content.
+        path: Its folder, relative to the run folder; None for what has no folder of its own.
+    """
+
+    fingerprint: str
+    path: str | None
+
+
+class Environment(TypedDict):
+    """Where and with what the run was made.
+
+    Attributes:
+        python: Version of Python.
+        packages: Versions of this package and of those whose numerics matter, if installed.
+        commit: The commit of the checkout; None outside one.
+        dirty: Whether tracked files differed from that commit; None outside a checkout.
+        device: As in ``cpu`` or ``cuda:0``.
+        platform: Operating system and processor.
+    """
+
+    python: str
+    packages: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+    device: str
+    platform: str
+
+
+class Results(TypedDict):
+    """All of ``results.json``.
+
+    Attributes:
+        schema: :data:`SCHEMA`.
+        name: The run's name, which is its folder's.
+        fingerprint: Of the configuration, without what cannot change a number.
+        method: What was chosen as ``method=``.
+        model: What was chosen as ``model=``.
+        concept: What was chosen as ``concept=``.
+        seed: The run's seed.
+        seeds: The three seeds in use.
+        scores: By their key in ``eval.metrics``.
+        cost: What the run took.
+        warnings: Whole sentences about anything that makes a number doubtful; shown on top of the report.
+        artifacts: By name: ``erasure``, ``attack:<attack>``, ``images:<model>:<prompts>``,
+            ``prompts:<role>``, ``detector:<key>``.
+        environment: Versions, commit and device.
+    """
+
+    schema: int
+    name: str
+    fingerprint: str
+    method: str
+    model: str
+    concept: str
+    seed: int
+    seeds: Seeds
+    scores: dict[str, ScoreEntry]
+    cost: Cost
+    warnings: list[str]
+    artifacts: dict[str, Artifact]
+    environment: Environment
+
+
+class Item(TypedDict):
+    """One image of a run: a line of ``items.jsonl``.
+
+    Attributes:
+        prompts: The role that the prompt plays, or ``attack:<name>``.
+        model: ``"original"`` or ``"erased"``.
+        index: Position in the prompt set; the images of one index by both models belong together.
+        prompt: The text.
+        seed: The seed of its noise.
+        image: Path of the file, relative to the run folder.
+        scores: What the metrics said of this image, by score key; 1 and 0 for a detector's yes and no.
+            :data:`VERDICTS` names the score that judges a role. What could not be scored is left out.
+        plain: For an attack, the prompt that it began with.
+    """
+
+    prompts: str
+    model: Literal["original", "erased"]
+    index: int
+    prompt: str
+    seed: int
+    image: str
+    scores: dict[str, float]
+    plain: NotRequired[str]
+
+
+def read_results(folder: Path) -> Results:
+    """Reads ``results.json`` of a run folder.
+
+    Raises:
+        ArtifactError: If there is none, or a key is missing or wrong; the message names the key.
+    """
+    path = Path(folder) / "results.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: not found. Is this the folder of a run that has finished?") from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: is damaged ({error}). Repeat the run to write it anew.") from None
+    _refuse(path, _problems(found, Results, ""))
+    results: Results = found
+    if results["schema"] != SCHEMA:
+        raise ArtifactError(f"{path}: schema: must be {SCHEMA}, got {results['schema']}. Repeat the run.")
+    return results
+
+
+def write_results(folder: Path, results: Results) -> Path:
+    """Writes ``results.json`` of a run folder, whole or not at all.
+
+    Raises:
+        ArtifactError: If ``results`` is not what :class:`Results` describes (a NaN, for one).
+    """
+    path = Path(folder) / "results.json"
+    _refuse(path, _problems(results, Results, "", strict=True))
+    return _write(path, json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_items(folder: Path) -> list[Item]:
+    """Reads ``items.jsonl`` of a run folder; an empty list if the run has none.
+
+    Raises:
+        ArtifactError: If a line is damaged; the message names the line.
+    """
+    path = Path(folder) / "items.jsonl"
+    if not path.exists():
+        return []
+    items: list[Item] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            raise ArtifactError(f"{path}: line {number} is no JSON ({error}).") from None
+        _refuse(path, _problems(found, Item, f"line {number}"))
+        items.append(found)
+    return items
+
+
+def write_items(folder: Path, items: Iterable[Item]) -> Path:
+    """Writes ``items.jsonl`` of a run folder, whole or not at all.
+
+    Raises:
+        ArtifactError: If an item is not what :class:`Item` describes.
+    """
+    path = Path(folder) / "items.jsonl"
+    lines = []
+    for number, item in enumerate(items, start=1):
+        _refuse(path, _problems(item, Item, f"line {number}", strict=True))
+        lines.append(json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n")
+    return _write(path, "".join(lines))
+
+
+def environment(device: str) -> Environment:
+    """Versions, commit, device and platform of this process."""
+    commit, dirty = _commit()
+    return {
+        "python": platform.python_version(),
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "commit": commit,
+        "dirty": dirty,
+        "device": device,
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    """The checkout's commit and whether it was changed; nothing if this file is in no repository of ours."""
+    here = Path(__file__).resolve()
+
+    def git(*arguments: str) -> str | None:
+        try:
+            command = ["git", "-C", str(here.parent), *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError:  # no git on this machine
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # An installed package may lie inside somebody else's repository, whose commit would mean nothing.
+    if git("ls-files", "--error-unmatch", here.name) is None or (commit := git("rev-parse", "HEAD")) is None:
+        return None, None
+    return commit, bool(git("status", "--porcelain", "--untracked-files=no"))
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _refuse(path: Path, problems: Iterator[str]) -> None:
+    if found := list(problems):
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise ArtifactError(f"{path}: {found[0]}{more}")
+
+
+def _problems(value: Any, expected: Any, key: str, strict: bool = False) -> Iterator[str]:
+    """What of ``value`` is not as the annotation ``expected`` says; ``strict`` refuses unknown keys, too."""
+    where = f"{key}: " if key else ""
+    if isinstance(expected, type) and issubclass(expected, dict):
+        if not isinstance(value, dict):
+            yield f"{where}must be an object, got {_shown(value)}."
+            return
+        hints = get_type_hints(expected, include_extras=True)
+        for name, hint in hints.items():
+            inner = f"{key}.{name}" if key else name
+            if name in value:
+                yield from _problems(value[name], hint, inner, strict)
+            elif get_origin(hint) is not NotRequired:
+                yield f"{inner}: is missing."
+        if strict:
+            yield from (f"{where}has the unknown key '{name}'." for name in value.keys() - hints.keys())
+        if "interval" in hints and not (value.get("interval") is None or _is_interval(value["interval"])):
+            yield f"{where}interval must be [low, high], got {_shown(value['interval'])}."
+        return
+    origin, arguments = get_origin(expected), get_args(expected)
+    if origin is NotRequired:
+        yield from _problems(value, arguments[0], key, strict)
+    elif origin in (Union, types.UnionType):
+        if not (value is None and types.NoneType in arguments):
+            yield from _problems(value, next(a for a in arguments if a is not types.NoneType), key, strict)
+    elif origin is Literal:
+        if value not in arguments:
+            yield f"{where}must be one of {', '.join(map(str, arguments))}, got {_shown(value)}."
+    elif origin is dict:
+        if not isinstance(value, dict):
+            yield f"{where}must be an object, got {_shown(value)}."
+            return
+        for name, inner in value.items():
+            yield from _problems(inner, arguments[1], f"{key}.{name}", strict)
+    elif origin is list:
+        if not isinstance(value, list):
+            yield f"{where}must be a list, got {_shown(value)}."
+            return
+        for index, inner in enumerate(value):
+            yield from _problems(inner, arguments[0], f"{key}[{index}]", strict)
+    elif expected is float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            yield f"{where}must be a finite number, got {_shown(value)}."
+    elif type(value) is not expected:
+        yield f"{where}must be {expected.__name__}, got {_shown(value)}."
+
+
+def _is_interval(value: Any) -> bool:
+    numbers = isinstance(value, list) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
+    return numbers and value[0] <= value[1]
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:37]}..."
