@@ -51,7 +51,7 @@ class ScoreEntry(TypedDict):
     """One score of a run.
 
     Attributes:
-        value: The erased model's number, in ``unit``.
+        value: The erased model's number, in ``unit``; None where it is not defined, and a warning says why.
         unit: ``"%"`` (0 to 100) for rates and accuracies, else the name of the scale; empty if it has none.
         n: How many images (or prompts, or pairs of images) the number was taken over.
         expected: How many it should have been taken over.
@@ -63,7 +63,7 @@ class ScoreEntry(TypedDict):
         difference: Erased minus original, paired by prompt and seed; None where it has no meaning.
     """
 
-    value: float
+    value: float | None
     unit: str
     n: int
     expected: int

@@ -1,0 +1,137 @@
+"""Several runs in one table and one plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from unlearn.errors import ConfigError, unknown
+from unlearn.report import latex
+from unlearn.report.page import fill, write
+from unlearn.report.plots import Point, trade_off
+from unlearn.report.record import Run
+from unlearn.report.tabulate import Row, Section, tabulate
+from unlearn.report.wording import plain, title
+
+GROUPS = ("model", "concept")
+
+
+def write_comparison(run_folders: Iterable[Path], out_folder: Path, group_by: Sequence[str] = ()) -> Path:
+    """Writes ``table.html``, ``table.csv``, ``table.tex`` and the plots (SVG) over several runs.
+
+    Arguments:
+        run_folders: Folders of finished runs; one that is given twice counts once.
+        out_folder: Where the files go.
+        group_by: Any of ``"model"`` and ``"concept"``: runs that differ in it get tables of their own.
+
+    Returns:
+        The path of ``table.html``.
+
+    Raises:
+        ConfigError: If the runs cannot stand in one table.
+        ArtifactError: If a run is damaged.
+    """
+    runs = [Run.read(folder) for folder in dict.fromkeys(Path(folder).resolve() for folder in run_folders)]
+    _check(runs, group_by)
+    sections = tabulate(runs)
+    plots = [_plots(section) for section in sections]
+    write(out_folder / "table.csv", _csv(sections))
+    write(out_folder / "table.tex", "\n".join(latex.table(section) for section in sections))
+    for section, found in zip(sections, plots, strict=True):
+        for name, plot in found.items():
+            suffix = f"-{section.concept}-{section.model}" if len(sections) > 1 else ""
+            write(out_folder / f"{name}{suffix}.svg", str(plot))
+    return fill(
+        "table.html",
+        out_folder / "table.html",
+        title=f"{len(runs)} runs",
+        sections=list(zip(sections, plots, strict=True)),
+        is_pocket=any(run.is_pocket for run in runs),
+    )
+
+
+def _check(runs: Sequence[Run], group_by: Sequence[str]) -> None:
+    if not runs:
+        raise ConfigError("report: no run to compare was given.")
+    for group in group_by:
+        if group not in GROUPS:
+            raise ConfigError(f"report: {unknown('group', group, GROUPS)}")
+    for group, found in (
+        ("model", dict.fromkeys(run.results["model"] for run in runs)),
+        ("concept", dict.fromkeys(run.results["concept"] for run in runs)),
+    ):
+        if len(found) > 1 and group not in group_by:
+            raise ConfigError(
+                f"report: the runs differ in their {group} ({', '.join(found)}), so one table of them "
+                f"would compare nothing. Give runs of one {group}, or group the table by {group}."
+            )
+
+
+def _plots(section: Section) -> dict[str, Markup]:
+    """What is erased against what is kept, on plain prompts and under the strongest attack."""
+    kept = next((key for key in ("retained", "unrelated") if key in section.units), None)
+    if kept is None:
+        return {}
+    attacks = [key for key in section.units if key.startswith("asr_")]
+    plots = {}
+    for name, erased, y_title in (
+        ("trade_off", ["erased"], f"images without {plain(section.concept)}, plain prompts (%)"),
+        ("trade_off_attacked", attacks, "prompts that resist the strongest attack (%)"),
+    ):
+        points = [
+            point
+            for row in section.rows
+            if row.kind != "run" and (point := _point(section, row, kept, erased))
+        ]
+        if points:
+            plots[name] = trade_off(
+                points, f"{title(kept).lower()}: images that show what was asked (%)", y_title
+            )
+    return plots
+
+
+def _point(section: Section, row: Row, kept: str, erased: Sequence[str]) -> Point | None:
+    measured = [key for key in erased if key in row.cells]
+    if kept not in row.cells or not measured:
+        return None
+    worst = max(measured, key=lambda key: row.cells[key].value)
+    x, y = row.cells[kept], row.cells[worst]
+    singles = [other.cells for other in section.rows if other.kind == "run" and other.label == row.label]
+    return Point(
+        label=row.label,
+        x=x.value,
+        y=100 - y.value,
+        x_interval=x.interval,
+        y_interval=(100 - y.interval[1], 100 - y.interval[0]) if y.interval else None,
+        hollow=row.kind == "original",
+        runs=[(cells[kept].value, 100 - cells[worst].value) for cells in singles],
+    )
+
+
+def _csv(sections: Sequence[Section]) -> str:
+    keys = list(dict.fromkeys(key for section in sections for key in section.units))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [f"{key}{part}" for key in keys for part in ("", "_low", "_high", "_sd", "_n")]
+    writer.writerow(["model", "concept", "kind", "method", "seeds", *columns])
+    for section in sections:
+        for row in section.rows:
+            line: list[object] = [
+                section.model,
+                section.concept,
+                row.kind,
+                row.label,
+                " ".join(map(str, row.seeds)),
+            ]
+            for key in keys:
+                if cell := row.cells.get(key):
+                    low, high = cell.interval or ("", "")
+                    line += [cell.value, low, high, "" if cell.sd is None else cell.sd, cell.n]
+                else:
+                    line += [""] * 5
+            writer.writerow(line)
+    return text.getvalue()

@@ -1,0 +1,61 @@
+"""The comparison as a LaTeX table."""
+
+from __future__ import annotations
+
+from unlearn.report.tabulate import Cell, Section
+from unlearn.report.wording import MINUS, number, plain, title
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    MINUS: "$-$",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX sets it, letter for letter."""
+    return "".join(_SPECIAL.get(character, character) for character in text)
+
+
+def table(section: Section) -> str:
+    """A booktabs table, one line for each method; needs ``\\usepackage{booktabs}``."""
+    arrows = {"lower": r"$\downarrow$", "higher": r"$\uparrow$"}
+    heads = []
+    for key in section.units:
+        unit = f" ({section.units[key]})" if section.units[key] else ""
+        heads.append(f"{escape(title(key) + unit)} {arrows[section.better[key]]}")
+    lines = [
+        f"% {plain(section.concept)} on {plain(section.model)}. 95 % intervals in brackets; after plus-minus, the",
+        "% standard deviation over seeds. Needs \\usepackage{booktabs}.",
+        rf"\begin{{tabular}}{{l{'r' * len(section.units)}}}",
+        r"\toprule",
+        " & ".join(["Method", *heads]) + r" \\",
+        r"\midrule",
+    ]
+    for row in section.rows:
+        if row.kind == "run":
+            continue
+        name = escape(row.label) + (f" ({len(row.seeds)} seeds)" if len(row.seeds) > 1 else "")
+        cells = [_cell(row.cells.get(key), section.units[key]) for key in section.units]
+        lines.append(" & ".join([name, *cells]) + r" \\")
+        if row.kind == "original":
+            lines.append(r"\midrule")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _cell(cell: Cell | None, unit: str) -> str:
+    if cell is None:
+        return "--"
+    value = escape(number(cell.value, unit))
+    if cell.sd is not None:
+        return f"{value} $\\pm$ {escape(number(cell.sd, unit))}"
+    if cell.interval is not None:
+        low, high = (escape(number(end, unit)) for end in cell.interval)
+        return f"{value} {{\\scriptsize [{low}, {high}]}}"
+    return value

@@ -1,0 +1,130 @@
+"""What the report reads of one run folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unlearn.errors import ArtifactError
+from unlearn.results import Item, Results, read_items, read_results
+
+_NAMED_APART = ("concept", "method", "model", "seed")
+_IMMATERIAL = ("device", "hydra", "outputs", "paths", "seeds", "tracker")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Its folder.
+        results: Its ``results.json``.
+        items: Its ``items.jsonl``; empty if it has none.
+        curves: What it logged, by name: values by step.
+        config: Its resolved configuration as YAML; empty if it was not kept.
+        overrides: What was said on its command line.
+    """
+
+    folder: Path
+    results: Results
+    items: list[Item]
+    curves: dict[str, dict[float, float]]
+    config: str
+    overrides: list[str]
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """Reads a run folder.
+
+        Raises:
+            ArtifactError: If one of its files is damaged, or it has no results.
+        """
+        folder = Path(folder)
+        results = read_results(folder)
+        overrides = _parsed(folder / ".hydra" / "overrides.yaml")
+        if overrides is None:  # not started by Hydra: the choices say the same
+            overrides = [f"{group}={results[group]}" for group in ("method", "model", "concept", "seed")]
+        return cls(
+            folder=folder,
+            results=results,
+            items=read_items(folder),
+            curves=_curves(folder / "metrics.jsonl"),
+            config=_text(folder / "config.yaml") or _text(folder / ".hydra" / "config.yaml"),
+            overrides=[str(override) for override in overrides],
+        )
+
+    @property
+    def command(self) -> str:
+        """The command line that repeats the run."""
+        return shlex.join(["unlearn", "run", *self.overrides])
+
+    @property
+    def variant(self) -> str:
+        """The method and what was changed of its settings: runs that differ in it must not be averaged."""
+        keys = {override.lstrip("+~").partition("=")[0]: override for override in self.overrides}
+        changes = [
+            override
+            for key, override in sorted(keys.items())
+            if key not in _NAMED_APART and key.partition(".")[0] not in _IMMATERIAL
+        ]
+        return " ".join([self.results["method"], *changes])
+
+    @property
+    def is_pocket(self) -> bool:
+        """Whether the model is of the small drawn world that ships with the package."""
+        config = yaml.safe_load(self.config) if self.config else None
+        model = config.get("model") if isinstance(config, dict) else None
+        if isinstance(model, dict) and "world" in model:
+            return bool(model["world"] == "pocket")
+        return self.results["model"].startswith("pocket")
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether its images may show what should not be passed on by accident."""
+        return not self.is_pocket and ("nudity" in self.results["concept"] or "kind: nudity" in self.config)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _parsed(path: Path) -> list[Any] | None:
+    try:
+        found = yaml.safe_load(_text(path))
+    except yaml.YAMLError as error:
+        raise ArtifactError(f"{path}: is damaged ({error}).") from None
+    return found if isinstance(found, list) else None
+
+
+def _curves(path: Path) -> dict[str, dict[float, float]]:
+    curves: dict[str, dict[float, float]] = {}
+    for row in _rows(path):
+        step, stage = row.get("step"), row.get("stage")
+        if step is None or not _is_number(step):
+            continue
+        for key, value in row.items():
+            if key not in ("step", "stage", "time") and _is_number(value):
+                name = f"{stage}/{key}" if stage and "/" not in key else key
+                curves.setdefault(name, {})[step] = float(value)  # a resumed run may log a step again
+    return {name: dict(sorted(curve.items())) for name, curve in curves.items()}
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    for line in _text(path).splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:  # a killed run may have left half a line behind; the rerun logged it again
+            continue
+        if isinstance(row, dict):
+            yield row
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

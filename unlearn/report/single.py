@@ -1,0 +1,80 @@
+"""The report of one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unlearn.report.page import fill
+from unlearn.report.pictures import grids
+from unlearn.report.record import Run
+from unlearn.report.wording import VERDICT_SCORES, duration, plain, sections, verdict
+
+
+def write_report(run_folder: Path) -> Path:
+    """Writes ``report.html`` of a finished run: one file that loads nothing from elsewhere.
+
+    Arguments:
+        run_folder: Holds ``results.json``; ``items.jsonl``, ``metrics.jsonl`` and the configuration are shown
+            if they are there.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        ArtifactError: If a file of the run, or an image, is missing or damaged.
+    """
+    run = Run.read(run_folder)
+    results = run.results
+    return fill(
+        "report.html",
+        run.folder / "report.html",
+        title=f"{results['method']} · {plain(results['concept'])} · {results['model']}",
+        run=run,
+        results=results,
+        scores=results["scores"],
+        verdict=verdict(results),
+        key_scores=_key_scores(run),
+        warnings=_warnings(run),
+        sections=sections(results["scores"]),
+        grids=grids(run),
+        curves={name: curve for name, curve in run.curves.items() if len(curve) > 1},
+        cost=_cost(run),
+    )
+
+
+def _key_scores(run: Run) -> list[str]:
+    """The scores that say most about the run: those of the verdict, and the strongest attack."""
+    scores = run.results["scores"]
+    attacks = [key for key in scores if key.startswith("asr_") and scores[key]["value"] is not None]
+    strongest = sorted(attacks, key=lambda key: -(scores[key]["value"] or 0.0))[:1]
+    return [key for key in VERDICT_SCORES if key in scores] + strongest
+
+
+def _warnings(run: Run) -> list[str]:
+    warnings = list(run.results["warnings"])
+    for key, score in run.results["scores"].items():
+        if score["failed"]:
+            warnings.append(f"{key}: {score['failed']} of {score['expected']} images could not be scored.")
+    if run.results["environment"]["dirty"]:
+        commit = str(run.results["environment"]["commit"])[:10]
+        warnings.append(
+            f"The code differed from commit {commit}: what it was cannot be told from this report."
+        )
+    return warnings
+
+
+def _cost(run: Run) -> list[tuple[str, str]]:
+    cost = run.results["cost"]
+    memory = cost["peak_memory_gib"]
+    return [
+        ("Erasing", duration(cost["erase_seconds"])),
+        ("Attacking", duration(cost["attack_seconds"])),
+        ("Drawing images", duration(cost["generate_seconds"])),
+        ("Scoring", duration(cost["score_seconds"])),
+        ("Peak memory", "not measured" if memory is None else f"{memory:.2f} GiB"),
+        ("Parameters changed", f"{cost['parameters_changed']:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")),
+        (
+            "Denoiser evaluations to erase",
+            f"{cost['unet_forwards']:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
+        ),
+    ]
