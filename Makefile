@@ -1,0 +1,66 @@
+.DEFAULT_GOAL := help
+.PHONY: help install demo check format format-check lint type test test-slow bench clean \
+	pocket-data pocket-vae pocket-clip pocket-unet pocket-detectors pocket
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 18
+
+$(BIN)/unlearn: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unlearn needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+install: $(BIN)/unlearn  ## a virtual environment in .venv with everything that tests and demo need
+
+demo: install  ## installs if need be, erases nudity from the pocket model and reports (minutes, no GPU)
+	$(BIN)/unlearn run
+
+check: format-check lint type test  ## all that a change must pass
+
+format: install  ## lays the code out
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+format-check: install  ## whether the code is laid out
+	$(BIN)/ruff format --check .
+
+lint: install  ## looks for mistakes without running anything
+	$(BIN)/ruff check .
+
+type: install  ## mypy, strictly
+	$(BIN)/mypy
+
+test: install  ## the tests (on two cores, under fifteen minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+test-slow: install  ## the tests that are left out otherwise, too
+	$(BIN)/python -m pytest -q -m 'not gpu'
+
+pocket-data: install  ## the data set of the pocket model
+	$(BIN)/python -m scripts.pocket.data
+
+pocket-vae: install  ## its autoencoder; this and the next three go on where they were stopped
+	$(BIN)/python -m scripts.pocket.vae
+
+pocket-clip: install  ## its text encoder
+	$(BIN)/python -m scripts.pocket.clip
+
+pocket-unet: install  ## its denoiser
+	$(BIN)/python -m scripts.pocket.unet
+
+pocket-detectors: install  ## its judge and its scoring CLIP
+	$(BIN)/python -m scripts.pocket.detectors
+
+pocket: pocket-data pocket-vae pocket-clip pocket-unet pocket-detectors  ## all of them, in order
+
+bench: install  ## how fast things are here
+	$(BIN)/python -m scripts.bench
+
+clean:  ## removes caches and builds; never outputs/
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,139 @@
+"""Whether the parts of a run fit together, as far as it can be said before a weight is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from unlearn.attacks.attack import Attack
+from unlearn.concepts import ROLES
+from unlearn.detectors.detector import Detector, ImageFeatures
+from unlearn.errors import ConfigError, unknown
+from unlearn.methods import METHODS
+from unlearn.methods.method import Method
+from unlearn.metrics.metric import Metric
+from unlearn.tracking import Tracker
+
+if TYPE_CHECKING:
+    from unlearn.config import RunConfig
+
+
+def mismatches(run: RunConfig, here: bool = True) -> list[str]:
+    """Names that refer to nothing, and parts that are not made for each other, each with its full key.
+
+    Arguments:
+        run: The run.
+        here: Whether to look, too, for the files, packages and devices of this machine.
+    """
+    if found := list(_kinds(run)):  # what follows asks each component for what its kind can tell
+        return found
+    checks: list[Callable[[RunConfig], Iterator[str]]] = [_references, _method, _concepts, _prompts, _metrics]
+    if here:
+        checks += [_files, _device]
+    # Two checks may meet the same problem, as of a concept that is not worded for the model.
+    return list(dict.fromkeys(problem for check in checks for problem in check(run)))
+
+
+def _kinds(run: RunConfig) -> Iterator[str]:
+    """Components that a configuration sets without choosing them from their group."""
+    tables: list[tuple[str, Mapping[str, Any], type | tuple[type, ...], str]] = [
+        ("", {"method": run.method}, Method, "method"),
+        ("", {"tracker": run.tracker}, Tracker, "tracker"),
+        ("eval.attacks.", run.eval.attacks, Attack, "attack"),
+        ("eval.metrics.", run.eval.metrics, Metric, "metric"),
+        ("eval.detectors.", run.eval.detectors, (Detector, ImageFeatures), "detector"),
+    ]
+    for path, components, kind, group in tables:
+        for name, component in components.items():
+            if not isinstance(component, kind):
+                how = f"+{group}@{path}{name}=<name>" if path else f"{group}=<name>"
+                yield f"{path}{name}: is no {group}, got {component!r}. Choose one with {how}."
+    if not hasattr(run.model, "load"):
+        yield f"model: is no model, got {run.model!r}. Choose one with model=<name>."
+
+
+def _references(run: RunConfig) -> Iterator[str]:
+    for key in ("clip", "inception"):
+        name = getattr(run.model, key)
+        if name not in run.eval.detectors:
+            yield f"model.{key}: {unknown('detector', name, run.eval.detectors)}"
+
+
+def _method(run: RunConfig) -> Iterator[str]:
+    lacking = run.method.requires - run.model.features
+    if lacking:
+        fitting = sorted(name for name, cls in METHODS.items() if cls.requires <= run.model.features)
+        yield (
+            f"method: {type(run.method).__name__} requires {', '.join(sorted(lacking))}, which "
+            f"{type(run.model).__name__} does not have. Methods for it: {', '.join(fitting)}."
+        )
+        return
+    try:
+        run.method.check(run.model, run.concepts)
+    except ConfigError as error:
+        yield str(error)
+
+
+def _concepts(run: RunConfig) -> Iterator[str]:
+    try:
+        concepts = run.concepts
+    except ConfigError as error:
+        yield str(error)
+        return
+    for name, concept in concepts.erase.items():
+        key = f"concept.worlds.{run.model.world}.erase.{name}"
+        detector = run.eval.detectors.get(concept.detector)
+        if detector is None:
+            yield f"{key}.detector: {unknown('detector', concept.detector, run.eval.detectors)}"
+        elif not isinstance(detector, Detector):
+            yield f"{key}.detector: '{concept.detector}' gives features and decides nothing."
+        else:
+            for label in concept.labels:
+                if not detector.knows(label):
+                    yield f"{key}.labels: {unknown(f'label of {concept.detector}', label, detector.labels)}"
+
+
+def _prompts(run: RunConfig) -> Iterator[str]:
+    try:
+        concepts = run.concepts
+        for role in ROLES:
+            prompts = concepts.prompt_set(role, run.paths.prompts)
+            if role in ("plain", "unrelated") and not len(prompts):
+                yield f"concept: has no prompt of role '{role}' for the world '{run.model.world}'."
+    except ConfigError as error:
+        yield str(error)
+
+
+def _metrics(run: RunConfig) -> Iterator[str]:
+    if not run.eval.metrics:
+        yield "eval.metrics: needs at least one. Choose an evaluation with eval=<name>."
+    for name, metric in run.eval.metrics.items():
+        yield from (f"eval.metrics.{name}.{problem}" for problem in metric.check(run.eval.detectors))
+    if run.objective is not None and run.objective not in run.eval.metrics:
+        yield f"objective: {unknown('score', run.objective, run.eval.metrics)}"
+
+
+def _files(run: RunConfig) -> Iterator[str]:
+    yield from (f"model.{problem}" for problem in run.model.check())
+    world = run.concept.worlds.get(run.model.world)
+    concepts = world.erase.values() if world else ()
+    used = {run.model.clip, run.model.inception, *(concept.detector for concept in concepts)}
+    for key in sorted(used & set(run.eval.detectors)):
+        yield from (f"eval.detectors.{key}.{problem}" for problem in run.eval.detectors[key].check())
+
+
+def _device(run: RunConfig) -> Iterator[str]:
+    import torch
+
+    if run.device == "auto":
+        return
+    try:
+        device = torch.device(run.device)
+    except RuntimeError:
+        yield f"device: must be auto, cpu, cuda, cuda:<number> or mps, got {run.device}."
+        return
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        yield f"device: there is no {run.device} on this machine, with {count} CUDA devices. Use device=cpu."
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        yield "device: there is no mps on this machine. Use device=cpu."

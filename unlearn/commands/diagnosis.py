@@ -1,0 +1,116 @@
+"""Everything that is wrong with a command line that does not compose.
+
+Hydra stops at the first mistake. Once it has, the command line is taken apart here and each part tried alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from unlearn.commands.files import chosen_groups, is_group, options
+from unlearn.config import composed, resolve
+from unlearn.errors import ConfigError, unknown
+
+
+def diagnose(words: Sequence[str]) -> str | None:
+    """What is wrong with overrides, one line each under a headline; None if nothing could be found."""
+    problems, rest = _parsed(words)
+    known = (*chosen_groups(), "hydra/launcher")
+    groups = [override for override in rest if override.get_key_element().partition("@")[0] in known]
+    values = [o for o in rest if o not in groups]
+    sound = []
+    for override in groups:
+        if found := list(_unknown_options(override)):
+            problems += found
+        else:
+            sound += _first(override)
+    try:
+        config = composed(sound)
+    except ConfigError:
+        return _listed(problems)
+    for override in values:
+        problems += _unfit(config, override)
+    try:
+        resolve(config, here=False)
+    except ConfigError as error:
+        problems += str(error).split("\n  ")[1:]
+    return _listed(problems)
+
+
+def _listed(problems: Sequence[str]) -> str | None:
+    if not problems:
+        return None
+    return "The configuration does not describe a run:\n  " + "\n  ".join(dict.fromkeys(problems))
+
+
+def _parsed(words: Sequence[str]) -> tuple[list[str], list[Override]]:
+    """What does not read as ``key=value``, and what does."""
+    parser, problems, found = OverridesParser.create(), [], []
+    for word in words:
+        try:
+            found.append(parser.parse_override(word))
+        except HydraException as error:
+            problems.append(f"{word}: {str(error).splitlines()[0]}. Say it as key=value.")
+    return problems, found
+
+
+def _values(override: Override) -> list[Any]:
+    """All values that an override takes in a sweep, or its only one."""
+    if override.is_sweep_override():
+        return list(override.sweep_iterator())
+    return [override.value()]
+
+
+def _unknown_options(override: Override) -> Iterator[str]:
+    group = override.get_key_element().lstrip("+~").partition("@")[0]
+    if not is_group(group) or override.is_delete():
+        return
+    for value in _values(override):
+        if isinstance(value, str) and value not in options(group) and value != "null":
+            yield f"{group}: {unknown(group, value, options(group))}"
+
+
+def _first(override: Override) -> list[str]:
+    """An override with the first of its values, as a word again."""
+    return [f"{override.get_key_element()}={_values(override)[0]}"]
+
+
+def _unfit(config: DictConfig, override: Override) -> Iterator[str]:
+    """Keys that are not there and values that they do not take; those that fit are set in ``config``."""
+    key = override.get_key_element().lstrip("+~")
+    if is_group(key.partition("@")[0]):
+        yield from _unknown_options(override)
+        return
+    if (lacking := _lacking(config, key)) is not None:
+        parent, name = lacking
+        cls = OmegaConf.get_type(parent)
+        names = [f.name for f in fields(cls)] if is_dataclass(cls) else [str(k) for k in parent]
+        yield f"{key}: {unknown('key', name, names)}"
+        return
+    if override.is_delete():
+        return
+    for value in _values(override):
+        try:
+            OmegaConf.update(config, key, value)
+        except OmegaConfBaseException as error:
+            yield f"{key}: {str(error).splitlines()[0]}"
+
+
+def _lacking(config: DictConfig, key: str) -> tuple[DictConfig, str] | None:
+    """Where the path ``key`` leaves the configuration: the last node on it, and the name that this lacks."""
+    node: Any = config
+    for name in key.split("."):
+        if not isinstance(node, DictConfig):
+            return None
+        if name not in node and not OmegaConf.is_missing(node, name):
+            return node, name
+        node = node._get_node(name)
+    return None

@@ -1,0 +1,138 @@
+"""The configuration files as plain YAML, for commands that cannot wait for Hydra and torch.
+
+What is known here of Hydra's defaults lists is what the packaged files use: parents in the same group,
+components at a place (``/metric@metrics.fid: fid``), and experiments that override a choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+GROUPS = {
+    "methods": "method",
+    "attacks": "attack",
+    "metrics": "metric",
+    "models": "model",
+    "detectors": "detector",
+    "concepts": "concept",
+}
+"""What ``unlearn list`` lists, and the group of configurations that it stands for."""
+
+
+@cache
+def _load(path: Traversable) -> dict[str, Any]:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), loader) or {}
+
+
+def is_group(name: str) -> bool:
+    """Whether there is a group of this name, as in ``method`` or ``hydra/launcher``."""
+    return bool(name) and files("unlearn.conf").joinpath(name).is_dir()
+
+
+def options(group: str, prefix: str = "") -> list[str]:
+    """The names in a group, those in its folders among them."""
+    names = []
+    for entry in files("unlearn.conf").joinpath(group).iterdir():
+        if entry.is_dir() and entry.name != "__pycache__":
+            names += options(f"{group}/{entry.name}", f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".yaml"):
+            names.append(prefix + entry.name.removesuffix(".yaml"))
+    return sorted(names)
+
+
+def _choices(content: dict[str, Any]) -> dict[str, str | None]:
+    """The groups that a file chooses from, and what it chooses."""
+    entries = [entry for entry in content.get("defaults", ()) if isinstance(entry, dict)]
+    return {
+        key.removeprefix("override ").strip().lstrip("/"): value
+        for entry in entries
+        for key, value in entry.items()
+    }
+
+
+def chosen_groups() -> dict[str, str | None]:
+    """The groups of a run, and what is chosen where nothing is said."""
+    choices = _choices(_load(files("unlearn.conf").joinpath("run.yaml")))
+    return {group: name for group, name in choices.items() if "/" not in group}
+
+
+def comment(group: str, name: str) -> str:
+    """The comment that a file begins with, on one line; empty if it has none."""
+    lines = []
+    for line in (
+        files("unlearn.conf").joinpath(group, f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    ):
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            lines.append(line.lstrip("# "))
+    return " ".join(lines)
+
+
+def schema(group: str, name: str) -> str | None:
+    """The name, in the group's table, of the class that a file or the one it extends configures."""
+    for entry in _load(files("unlearn.conf").joinpath(group, f"{name}.yaml")).get("defaults", ()):
+        if isinstance(entry, str) and entry.startswith(f"/schema/{group}/"):
+            return entry.removeprefix(f"/schema/{group}/").partition("@")[0]
+        if isinstance(entry, str) and entry != "_self_":
+            return schema(group, entry)
+    return None
+
+
+def composed(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What ``run.yaml`` and the groups chosen on the line set, as far as plain YAML tells."""
+    root = files("unlearn.conf")
+    content = _load(root.joinpath("run.yaml"))
+    chosen = chosen_groups()
+    said = dict(word.split("=", 1) for word in overrides if "=" in word)
+    experiment = said.get("experiment")
+    if experiment and root.joinpath("experiment", f"{experiment}.yaml").is_file():
+        override = _choices(_load(root.joinpath("experiment", f"{experiment}.yaml")))
+        chosen |= {group: name for group, name in override.items() if group in chosen}
+    tree: dict[str, Any] = {}
+    for group, name in (chosen | {k: v for k, v in said.items() if k in chosen}).items():
+        if name:
+            tree[group] = tree_of(group, name)
+    _merge(tree, {key: value for key, value in content.items() if key not in ("defaults", "hydra")})
+    tree.pop("experiment", None)
+    return tree
+
+
+def tree_of(group: str, name: str) -> dict[str, Any]:
+    """What a file of a group sets, with what it takes from others."""
+    path = files("unlearn.conf").joinpath(group, f"{name}.yaml")
+    if not path.is_file():
+        return {}
+    content = _load(path)
+    tree: dict[str, Any] = {}
+    for entry in content.get("defaults", ()):
+        if isinstance(entry, str):
+            if not entry.startswith(("_self_", "/schema")):
+                _merge(tree, tree_of(group, entry))
+            continue
+        for key, value in entry.items():
+            source, _, place = key.lstrip("/").partition("@")
+            if value and not key.startswith(("override", "/schema")):
+                branch = tree_of(source, value)
+                for part in reversed(place.split(".")):
+                    branch = {part: branch}
+                _merge(tree, branch)
+    _merge(tree, {key: value for key, value in content.items() if key != "defaults"})
+    return tree
+
+
+def _merge(tree: dict[str, Any], other: dict[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict):
+            _merge(tree.setdefault(key, {}), value) if isinstance(tree.get(key, {}), dict) else tree.update(
+                {key: value}
+            )
+        else:
+            tree[key] = value

@@ -1,0 +1,56 @@
+"""``unlearn generate``: images for your own prompts, from the original or an erased model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from unlearn.errors import ConfigError
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of ``unlearn generate``."""
+    parser.add_argument("--prompt", action="append", required=True, help="may be given several times")
+    parser.add_argument("--run", type=Path, help="folder of a finished run: draws with its erased model")
+    parser.add_argument("--seed", type=int, default=0, help="of the first image, and so on (default: 0)")
+    parser.add_argument("--count", type=int, default=1, help="images for each prompt (default: 1)")
+    parser.add_argument("--out", type=Path, default=Path("images"), help="folder (default: images)")
+    parser.add_argument("--original", action="store_true", help="with --run: the model before the erasure")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as in model.sampler.steps=50")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Draws the images and prints the path of each."""
+    from unlearn.commands.rerun import configuration, erasure
+    from unlearn.config import composed, resolve
+    from unlearn.images import write_image
+    from unlearn.models.erasure import Erasure
+    from unlearn.models.sampling import draw
+    from unlearn.run import pick_device
+
+    if arguments.run is not None and arguments.overrides:
+        raise ConfigError("generate: give either --run, which brings its settings, or settings of your own.")
+    if arguments.count < 1 or arguments.seed < 0:
+        raise ConfigError("generate: --count must be at least 1, and --seed at least 0.")
+    if arguments.run is not None:
+        config = configuration(arguments.run)
+    else:
+        config = resolve(composed(arguments.overrides))
+    changes = erasure(arguments.run) if arguments.run is not None and not arguments.original else Erasure()
+    prompts = [prompt for prompt in arguments.prompt for _ in range(arguments.count)]
+    seeds = [arguments.seed + i for _ in arguments.prompt for i in range(arguments.count)]
+    model = config.model.load(pick_device(config.device))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    done = 0
+    with model.erased(changes) as erased:
+        for batch in draw(erased, prompts, seeds, config.model.sampler, guard=changes.guard):
+            for image in batch:
+                path = arguments.out / f"{done:04d}-{_slug(prompts[done])}-s{seeds[done]}.png"
+                write_image(path, image)
+                print(path)
+                done += 1
+
+
+def _slug(prompt: str) -> str:
+    """The prompt as part of a file name."""
+    return "-".join("".join(c if c.isalnum() else " " for c in prompt.lower()).split())[:40]

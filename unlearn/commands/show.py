@@ -1,0 +1,104 @@
+"""``unlearn show``: one component as it is composed, with what each of its settings means."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import textwrap
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from unlearn.commands.check import FILLED, PLACES, names
+from unlearn.commands.files import GROUPS, comment
+from unlearn.errors import ConfigError, unknown
+
+WIDTH = 100
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of ``unlearn show``."""
+    parser.add_argument(
+        "choice", metavar="GROUP=NAME", help="as in method=rece, concept=church or metric=fid"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change first")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Prints its YAML with comments."""
+    group, _, name = arguments.choice.partition("=")
+    known = [*GROUPS.values(), "eval", "tracker"]
+    if group not in known or not name:
+        raise ConfigError(f"show: {unknown('group', group, known)} Say it as in: unlearn show method=rece")
+    cls, node = chosen(group, name, arguments.overrides)
+    paper = getattr(cls, "paper", "")
+    print(f"# {group}={name}" + (f": {cls.__name__}" if cls else "") + (f" (arXiv {paper})" if paper else ""))
+    for paragraph in [*([comment(group, name)] if comment(group, name) else []), *_paragraphs(cls)]:
+        print("#\n" + textwrap.indent(paragraph, "# "))
+    print()
+    print("\n".join(_lines(node, "")))
+
+
+def chosen(group: str, name: str, overrides: list[str] | None = None) -> tuple[type | None, Any]:
+    """The class and the composed configuration of one choice.
+
+    Raises:
+        ConfigError: If there is no such choice.
+    """
+    from omegaconf import OmegaConf
+
+    from unlearn.config import composed
+
+    if name not in names(group):
+        raise ConfigError(f"{group}: {unknown(group, name, names(group))}")
+    choice = f"{group}={name}"
+    if group in PLACES:
+        # A place of its own: one of the evaluation's own of that name would lend it values.
+        config = composed([f"+{group}@{PLACES[group]}.shown={name}", *(overrides or [])])
+        node = OmegaConf.select(config, f"{PLACES[group]}.shown")
+    else:
+        node = composed([choice, *FILLED.get(choice, ()), *(overrides or [])])[group]
+    cls = OmegaConf.get_type(node)
+    return (cls if is_dataclass(cls) else None), node
+
+
+def meanings(cls: type) -> dict[str, str]:
+    """What each field of a dataclass means, from the ``Attributes`` of its docstring and those it extends."""
+    found: dict[str, str] = {}
+    for ancestor in reversed(cls.__mro__):
+        _, _, section = (inspect.cleandoc(ancestor.__doc__ or "")).partition("Attributes:\n")
+        section = re.split(r"\n(?=\S)", section)[0]
+        for entry in re.split(r"\n(?=    \S)", "\n" + section):
+            key, colon, text = entry.strip().partition(":")
+            if colon and key.isidentifier():
+                found[key] = " ".join(text.split())
+    return found
+
+
+def _paragraphs(cls: type | None) -> list[str]:
+    """The docstring of a class without its fields, wrapped; formulas and references keep their lines."""
+    text = inspect.getdoc(cls) if cls else None
+    return (text or "").partition("\nAttributes:")[0].strip().split("\n\n") if text else []
+
+
+def _lines(node: Any, indent: str) -> list[str]:
+    """The YAML of ``node``, each setting below what it means."""
+    from omegaconf import DictConfig, OmegaConf
+
+    cls = OmegaConf.get_type(node)
+    explained = meanings(cls) if is_dataclass(cls) else {}
+    order = [f.name for f in fields(cls)] if is_dataclass(cls) else list(node)
+    lines: list[str] = []
+    for key in order:
+        if key in explained:
+            lines += textwrap.wrap(
+                explained[key], WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
+            )
+        value = "???" if OmegaConf.is_missing(node, key) else node[key]
+        if isinstance(value, DictConfig) and len(value):
+            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+        else:
+            plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            text = OmegaConf.to_yaml(OmegaConf.create({key: plain})).strip()
+            lines.append(textwrap.indent(text, indent))
+    return lines

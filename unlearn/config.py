@@ -1,0 +1,256 @@
+"""From a composed Hydra configuration to the objects of a run.
+
+A component's class is its schema: the fields of the dataclass say which keys its YAML may have and of which
+type. Hydra checks these while it composes; :func:`resolve` finds all that Hydra lets pass, says everything at
+once, and builds the objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from unlearn.artifacts import fingerprint
+from unlearn.attacks import ATTACKS
+from unlearn.checks import mismatches
+from unlearn.concepts import ROLES, ConceptChoice, ConceptSet
+from unlearn.detectors import DETECTORS
+from unlearn.errors import ConfigError, unknown
+from unlearn.methods import METHODS
+from unlearn.metrics import METRICS
+from unlearn.models import MODELS
+from unlearn.tracking import TRACKERS
+
+TABLES: dict[str, Mapping[str, type]] = {
+    "attack": ATTACKS,
+    "detector": DETECTORS,
+    "method": METHODS,
+    "metric": METRICS,
+    "model": MODELS,
+    "tracker": TRACKERS,
+}
+
+NEUTRAL = frozenset({"device", "force", "hydra", "objective", "outputs", "tracker"})
+"""Keys of a run that change where and how fast a result comes, not what it is; they are in no fingerprint."""
+
+
+@dataclass(kw_only=True)
+class Seeds:
+    """Where the randomness of each stage begins.
+
+    Attributes:
+        erase: Of the erasure.
+        generate: Of the images; 0 keeps the seeds of the prompt files.
+        attack: Of the attacks.
+    """
+
+    erase: int
+    generate: int
+    attack: int
+
+    def __post_init__(self) -> None:
+        for key, value in vars(self).items():
+            if not 0 <= value < 2**63:
+                raise ValueError(f"{key}: must be from 0 to 2**63 - 1, got {value}")
+
+
+@dataclass(kw_only=True)
+class Paths:
+    """Folders of the user's own files.
+
+    Attributes:
+        prompts: Searched for prompt files before the packaged ones.
+    """
+
+    prompts: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    """Which attacks to run and which metrics to take.
+
+    Attributes:
+        prompts: How many prompts of each role to use at most; a role that is not named is used whole.
+        attacks: By name; each gives a prompt set ``attack:<name>``.
+        metrics: By the name of the score.
+        detectors: The networks that judge images, by the name that concepts, models and metrics call them.
+        failures: How many images may fail to be scored before the run fails.
+    """
+
+    prompts: dict[str, int] = field(default_factory=dict)
+    attacks: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    detectors: dict[str, Any] = field(default_factory=dict)
+    failures: int = 0
+
+    def __post_init__(self) -> None:
+        for role, count in self.prompts.items():
+            if role not in ROLES:
+                raise ValueError(f"prompts: {unknown('role', role, ROLES)}")
+            if count < 1:
+                raise ValueError(f"prompts.{role}: must be at least 1, got {count}")
+        if self.failures < 0:
+            raise ValueError(f"failures: must be at least 0, got {self.failures}")
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """All that a run depends on.
+
+    Attributes:
+        model: The model to erase from.
+        method: How to erase.
+        concept: What to erase.
+        eval: How to measure it.
+        tracker: Where numbers and images go while the run goes on.
+        seed: What the three seeds are unless they are set apart.
+        seeds: The seed of each stage.
+        paths: Folders of the user's own files.
+        device: A torch device, or ``auto`` for a GPU if there is one.
+        outputs: Where artifacts and runs are kept.
+        force: Whether to make everything again that is already there.
+        objective: Name of the score that the run returns to an optimising sweeper.
+    """
+
+    model: Any
+    method: Any
+    concept: ConceptChoice
+    eval: Evaluation
+    tracker: Any
+    seed: int
+    seeds: Seeds
+    paths: Paths
+    device: str
+    outputs: str
+    force: bool
+    objective: str | None
+
+    @property
+    def concepts(self) -> ConceptSet:
+        """What to erase, in the words of the model's world."""
+        return self.concept.world(self.model.world)
+
+
+@cache
+def register_schemas() -> None:
+    """Makes the classes known to Hydra, as ``schema`` and ``schema/<group>/<name>``, and the resolvers."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=RunConfig)
+    store.store(group="schema/concept", name="choice", node=ConceptChoice)
+    store.store(group="schema/eval", name="evaluation", node=Evaluation)
+    for group, table in TABLES.items():
+        for name, cls in table.items():
+            store.store(group=f"schema/{group}", name=name, node=cls)
+    OmegaConf.register_new_resolver("run_name", run_name)
+    OmegaConf.register_new_resolver("gpus", _gpus)
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """The configuration that ``unlearn run`` composes from these overrides.
+
+    Raises:
+        ConfigError: If they do not compose.
+    """
+    from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException
+
+    register_schemas()
+    try:
+        with initialize_config_module("unlearn.conf", version_base="1.3"):
+            return compose("run", list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(str(error)) from error
+
+
+def resolve(config: DictConfig, here: bool = True) -> RunConfig:
+    """Builds the objects of a run.
+
+    Arguments:
+        config: The composed configuration.
+        here: Whether to look, too, whether this machine has all that the run needs.
+
+    Raises:
+        ConfigError: Listing every problem at once, each with its full key.
+    """
+    if problems := [*_problems(config, "")]:
+        raise ConfigError("The configuration does not describe a run:\n  " + "\n  ".join(problems))
+    run = OmegaConf.to_object(config)
+    assert isinstance(run, RunConfig)
+    if problems := mismatches(run, here):
+        raise ConfigError("The parts of this run do not fit together:\n  " + "\n  ".join(problems))
+    return run
+
+
+def run_name(*, _root_: DictConfig) -> str:
+    """``<method>-<concept>-<model>-s<seed>-<fingerprint>``, the same for the same run."""
+    choices = _root_.hydra.runtime.choices
+    concept = choices.concept if OmegaConf.is_missing(_root_.concept, "name") else _root_.concept.name
+    return "-".join([choices.method, str(concept), choices.model, f"s{_root_.seed}", signature(_root_)])
+
+
+def signature(config: DictConfig) -> str:
+    """The fingerprint of a composed configuration, without what cannot change a number."""
+    return fingerprint({str(key): _described(config, str(key)) for key in config if key not in NEUTRAL})
+
+
+def _described(node: DictConfig | ListConfig, key: Any) -> Any:
+    """What stands under ``key`` in plain terms; the fields that its class calls neutral are left out."""
+    child = node._get_node(key)
+    if OmegaConf.is_missing(node, key):
+        return "???"
+    if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+        neutral = getattr(OmegaConf.get_type(child), "neutral", ())
+        return {str(inner): _described(child, inner) for inner in child if inner not in neutral}
+    if isinstance(child, ListConfig) and not child._is_none() and not child._is_interpolation():
+        return [_described(child, index) for index in range(len(child))]
+    try:
+        value = node[key]
+    except (
+        OmegaConfBaseException
+    ):  # refers to nothing: resolve() will say so, once there is a run to say it in
+        return str(child)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _problems(node: DictConfig, path: str) -> list[str]:
+    """Missing values, unknown keys and refused values below ``path``, the innermost first."""
+    cls = OmegaConf.get_type(node)
+    names = [f.name for f in fields(cls)] if is_dataclass(cls) else None
+    found: list[str] = []
+    for key in map(str, node):
+        where = f"{path}{key}"
+        if names is not None and key not in names:
+            found.append(f"{where}: {unknown('key', key, names)}")
+        elif OmegaConf.is_missing(node, key):
+            found.append(f"{where}: needs a value{_choices(cls, key)}")
+        else:
+            try:
+                child = node[key]
+            except OmegaConfBaseException as error:
+                found.append(f"{where}: {str(error).splitlines()[0]}")
+                continue
+            if isinstance(child, DictConfig):
+                found += _problems(child, f"{where}.")
+    if names is not None and not found:
+        try:
+            OmegaConf.to_object(node)
+        except ValueError as error:  # __post_init__ begins its message with the name of the field
+            found.append(f"{path}{error}")
+    return found
+
+
+def _choices(cls: type, key: str) -> str:
+    return f". Choose one with {key}=<name>." if cls is RunConfig and key in TABLES else "."
+
+
+def _gpus() -> int:
+    """How many CUDA devices there are, or 1, for launchers that run as many jobs at a time."""
+    import torch
+
+    return max(torch.cuda.device_count(), 1)
