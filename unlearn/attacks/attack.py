@@ -1,0 +1,135 @@
+"""Adversarial prompts: what every attack takes and gives.
+
+An attack works on the erased model and gives prompts, nothing else. Whether they bring the concept back is
+measured later, on images whose seeds the attack has not seen, by the code that draws and scores all other
+images.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from unlearn.concepts import ConceptSet, PromptSet
+from unlearn.detectors.detector import Detector
+from unlearn.errors import ArtifactError
+from unlearn.models.model import DiffusionModel, Erasure
+from unlearn.models.sampling import Sampler, draw
+
+
+@dataclass(frozen=True)
+class AdversarialPrompts:
+    """What an attack found, one entry for each prompt under attack.
+
+    Attributes:
+        prompts: The adversarial prompts, with the seeds of the prompts that they were made from: the attack
+            has not seen these.
+        plain: The prompts that they were made from.
+        queries: Candidates that were tried for each.
+        forwards: Denoiser forwards, counted in samples, that were spent on each.
+        found: Whether the attack's own images showed the concept.
+    """
+
+    prompts: PromptSet
+    plain: tuple[str, ...]
+    queries: tuple[int, ...]
+    forwards: tuple[int, ...]
+    found: tuple[bool, ...]
+
+    def save(self, folder: Path) -> None:
+        """Writes ``attack.json`` into ``folder``."""
+        (folder / "attack.json").write_text(
+            json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", "utf-8"
+        )
+
+    @staticmethod
+    def load(folder: Path) -> AdversarialPrompts:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            ArtifactError: If it is missing or damaged.
+        """
+        path = folder / "attack.json"
+        try:
+            found = json.loads(path.read_text("utf-8"))
+            name = found["prompts"].pop("name")
+            prompts = PromptSet(name, **{key: tuple(value) for key, value in found.pop("prompts").items()})
+            return AdversarialPrompts(prompts, **{key: tuple(value) for key, value in found.items()})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"{path}: cannot be read ({error}). Remove its folder to attack again."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an attack attacks: a model, what a method did to it, and who judges.
+
+    Attributes:
+        model: The original model.
+        erasure: What the method changed.
+        concepts: What was erased.
+        detectors: Detector of each concept, by the concept's name.
+        sampler: How images are drawn.
+    """
+
+    model: DiffusionModel
+    erasure: Erasure
+    concepts: ConceptSet
+    detectors: dict[str, Detector]
+    sampler: Sampler
+
+    @contextmanager
+    def erased(self) -> Iterator[DiffusionModel]:
+        """The erased model, while the block lasts."""
+        with self.model.erased(self.erasure) as model:
+            yield model
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """The erased model's images, with shape :math:`(B, 3, H, W)` and values in :math:`[0, 1]`."""
+        with self.erased() as model:
+            return torch.cat(list(draw(model, prompts, seeds, self.sampler, guard=self.erasure.guard)))
+
+    def judge(self, images: Tensor, concept: str) -> tuple[Tensor, Tensor]:
+        """What a concept's detector says of images.
+
+        Returns:
+            Whether each shows the concept, and the highest probability among its labels, each with shape
+            :math:`(B)`.
+        """
+        detector, labels = self.detectors[concept], self.concepts.erase[concept].labels
+        readout = detector.readout(images)
+        shown = torch.stack([detector.decide(readout, label) for label in labels]).any(dim=0)
+        return shown, torch.stack([detector.probability(readout, label) for label in labels]).amax(dim=0)
+
+
+class Attack(ABC):
+    """Looks for prompts under which an erased concept comes back.
+
+    Attributes:
+        paper: arXiv id of its source; empty for a control.
+        white_box: Whether it looks into the model.
+        prompts: How many of the plain prompts it is tried on: the first ones.
+    """
+
+    paper: ClassVar[str]
+    white_box: ClassVar[bool]
+
+    prompts: int
+
+    @abstractmethod
+    def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> AdversarialPrompts:
+        """One adversarial prompt for each of ``prompts``.
+
+        Arguments:
+            prompts: Their seeds are kept for the evaluation; an attack draws with others.
+            generator: All of its randomness.
+        """
