@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unlearn.report.tabulate import Cell, Section
-from unlearn.report.wording import MINUS, number, plain, title
+from unlearn.report.wording import MINUS, interval, number, plain, title
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -31,7 +31,7 @@ def table(section: Section) -> str:
         unit = f" ({section.units[key]})" if section.units[key] else ""
         heads.append(f"{escape(title(key) + unit)} {arrows[section.better[key]]}")
     lines = [
-        f"% {plain(section.concept)} on {plain(section.model)}. 95 % intervals in brackets; after plus-minus, the",
+        f"% {plain(section.concept)} on {plain(section.model)}, with 95 % intervals in brackets, or the",
         "% standard deviation over seeds. Needs \\usepackage{booktabs}.",
         rf"\begin{{tabular}}{{l{'r' * len(section.units)}}}",
         r"\toprule",
@@ -54,8 +54,8 @@ def _cell(cell: Cell | None, unit: str) -> str:
         return "--"
     value = escape(number(cell.value, unit))
     if cell.sd is not None:
-        return f"{value} $\\pm$ {escape(number(cell.sd, unit))}"
+        return f"{value} $\\pm$ {escape(number(cell.sd, unit, like=cell.value))}"
     if cell.interval is not None:
-        low, high = (escape(number(end, unit)) for end in cell.interval)
-        return f"{value} {{\\scriptsize [{low}, {high}]}}"
+        ends = escape(interval(cell.interval, unit).replace(" to ", ", "))
+        return f"{value} {{\\scriptsize [{ends}]}}"
     return value

@@ -211,7 +211,7 @@ def data_uri(path: Path, hidden: bool = False) -> tuple[str, bool]:
     if sharp:
         return _encoded(image, lossless=True), True
     image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
-    for quality in (85, 70, 50, 30):
+    for quality in (85, 60, 30):
         uri = _encoded(image, quality=quality)
         if len(uri) <= _MOST_BYTES * 4 // 3:
             return uri, False
@@ -221,5 +221,5 @@ def data_uri(path: Path, hidden: bool = False) -> tuple[str, bool]:
 
 def _encoded(image: Image.Image, lossless: bool = False, quality: int = 80) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", lossless=lossless, quality=quality, method=4)
+    image.save(buffer, format="WEBP", lossless=lossless, quality=quality, method=0)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

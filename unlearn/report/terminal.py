@@ -19,7 +19,7 @@ def score_table(results: Results) -> str:
                 (
                     f"{key} ({unit})" if unit else key,
                     number(score["value"], unit),
-                    interval(score, unit),
+                    interval(score["interval"], unit),
                     number(original["value"], unit) if original else "",
                     number(change["value"], unit, signed=True) if change else "",
                     "\N{DOWNWARDS ARROW}" if score["better"] == "lower" else "\N{UPWARDS ARROW}",

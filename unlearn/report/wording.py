@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from unlearn.results import Measured, Results, ScoreEntry
+from unlearn.results import Results, ScoreEntry
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -76,19 +76,19 @@ def sections(scores: Mapping[str, ScoreEntry]) -> dict[str, list[str]]:
     return found
 
 
-def number(value: float | None, unit: str, signed: bool = False) -> str:
-    """A value without its unit: one decimal for percentages, else three digits; a dash for none."""
+def number(value: float | None, unit: str, signed: bool = False, like: float | None = None) -> str:
+    """A value without its unit: one decimal for percentages, else three digits; a dash for none.
+
+    Arguments:
+        signed: Whether to put a plus before it.
+        like: Another value whose decimals it shares.
+    """
     if value is None:
         return "\N{EN DASH}"
+    size = abs(value if like is None else like)
+    decimals = 1 if unit == "%" else 0 if size == 0 else min(max(2 - math.floor(math.log10(size)), 0), 6)
+    text = f"{abs(value):.{decimals}f}"
     sign = MINUS if value < 0 else "+" if signed and value > 0 else ""
-    size = abs(value)
-    if unit == "%":
-        text = f"{size:.1f}"
-    elif size == 0:
-        text = "0"
-    else:
-        decimals = 2 - math.floor(math.log10(size))
-        text = f"{size:.{min(max(decimals, 0), 6)}f}"
     return (sign if float(text) else "") + text
 
 
@@ -99,11 +99,11 @@ def quantity(value: float | None, unit: str) -> str:
     return f"{number(value, unit)}\N{NO-BREAK SPACE}{unit}".rstrip()
 
 
-def interval(measured: Measured | ScoreEntry | None, unit: str, signed: bool = False) -> str:
+def interval(ends: Sequence[float] | None, unit: str, signed: bool = False) -> str:
     """Both ends of an interval; empty if there is none."""
-    if measured is None or (ends := measured["interval"]) is None:
+    if ends is None:
         return ""
-    return f"{number(ends[0], unit, signed)} to {number(ends[1], unit, signed)}"
+    return " to ".join(number(end, unit, signed, like=max(map(abs, ends))) for end in ends)
 
 
 def count(score: ScoreEntry) -> str:
