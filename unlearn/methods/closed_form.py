@@ -1,0 +1,191 @@
+r"""The linear algebra behind closed-form edits of cross-attention.
+
+Text embeddings are rows: :math:`E` of what is erased and :math:`E^*` of what takes its place, both with shape
+:math:`(n, d)`, and :math:`R` of what is retained, with shape :math:`(m, d)`. Every key or value projection
+:math:`W_l`, with shape :math:`(o_l, d)`, is to minimise
+
+.. math:: s \, \| E W^\top - E^* W_l^\top \|^2 + p \, \| (W - W_l) R^\top \|^2 + \lambda \, \| W - W_l \|^2 .
+
+All targets are images of text embeddings, so that one matrix solves it for all layers:
+
+.. math::
+    W = W_l M, \qquad M = I + (E^* - E)^\top X, \qquad X = s E G^{-1}, \qquad
+    G = \lambda I + s E^\top E + p R^\top R .
+
+This form of :math:`M` is exact where nothing changes, and its error is relative to the change. Token
+embeddings of CLIP are long and nearly parallel, which leaves float32 few digits or none: sums and solves are
+float64 here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import LongTensor, Tensor
+
+from unlearn.errors import ConfigError
+from unlearn.models.model import DiffusionModel
+from unlearn.seeding import generator
+
+#: Condition number from which on less than four digits of a float64 solution can be trusted.
+LARGEST_CONDITION = 1e12
+
+#: Texts that are encoded, and rows that are converted to float64, at a time.
+TEXTS, ROWS = 32, 4096
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """Token embeddings of texts, each text encoded once.
+
+    Attributes:
+        tokens: Embeddings of a text's tokens by text, each with shape :math:`(L, d)`.
+        last: Position of a text's last content token; 0, the start token, if it has none.
+    """
+
+    tokens: Mapping[str, Tensor]
+    last: Mapping[str, int]
+
+    @classmethod
+    @torch.no_grad()
+    def encode(cls, model: DiffusionModel, texts: Sequence[str]) -> TextRows:
+        """Encodes ``texts``.
+
+        Raises:
+            ConfigError: If a text has more tokens than the encoder takes.
+        """
+        distinct = list(dict.fromkeys(texts))
+        ends = _first(model.tokenize(distinct), model.tokenizer.eos_token_id)
+        parts = [model.encode(distinct[i : i + TEXTS]).tokens for i in range(0, len(distinct), TEXTS)]
+        return cls(
+            tokens=dict(zip(distinct, torch.cat(parts), strict=True)),
+            last={text: end - 1 for text, end in zip(distinct, ends, strict=True)},
+        )
+
+
+def _first(ids: LongTensor, token: int) -> list[int]:
+    """Position of the first ``token`` in each row."""
+    return [int(position) for position in (ids == token).int().argmax(dim=1)]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The solved system of one edit.
+
+    Attributes:
+        readout: :math:`X`, with shape :math:`(n, d)`, float64. It tells how much of each erased row is in an
+            embedding.
+        condition: Condition number of :math:`G` in the 2-norm, good to a few per cent.
+    """
+
+    readout: Tensor
+    condition: float
+
+    def map(self, erased: Tensor, targets: Tensor) -> Tensor:
+        """:math:`M`, with shape :math:`(d, d)`, float64, that sends ``erased`` rows to ``targets``."""
+        change = (targets.double() - erased.double()).T @ self.readout
+        return change + torch.eye(len(change), dtype=change.dtype, device=change.device)
+
+
+def solve(
+    erased: Tensor, retained: Tensor, *, erase_scale: float, preserve_scale: float, ridge: float
+) -> Solution:
+    r"""Solves for :math:`X = s E G^{-1}`.
+
+    With fewer rows than dimensions, :math:`U G^{-1} = (\lambda I + U U^\top)^{-1} U` with
+    :math:`U = [\sqrt s E; \sqrt p R]` leaves a system of the size of the rows (Woodbury).
+
+    Arguments:
+        erased: :math:`E`, with shape :math:`(n, d)`.
+        retained: :math:`R`, with shape :math:`(m, d)`; :math:`m` may be 0.
+        erase_scale: :math:`s`.
+        preserve_scale: :math:`p`.
+        ridge: :math:`\lambda`, the pull towards the weights as they are.
+
+    Raises:
+        ConfigError: If the system is singular or so ill-conditioned that its solution would be noise.
+    """
+    erased = erased.double()
+    if ridge > 0 and len(erased) + len(retained) < erased.shape[1]:
+        rows = torch.cat([erase_scale**0.5 * erased, preserve_scale**0.5 * retained.double()])
+        system = rows @ rows.T
+        system.diagonal().add_(ridge)
+        factor = _cholesky(system)
+        readout = erase_scale**0.5 * torch.cholesky_solve(rows, factor)[: len(erased)]
+        # Directions outside the rows have the eigenvalue `ridge`, the smallest one.
+        condition = _largest_eigenvalue(lambda x: system @ x, system) / ridge
+    else:
+        system = erase_scale * gram(erased) + preserve_scale * gram(retained)
+        system.diagonal().add_(ridge)
+        factor = _cholesky(system)
+        readout = erase_scale * torch.cholesky_solve(erased.T, factor).T
+        condition = _largest_eigenvalue(lambda x: system @ x, system) * _largest_eigenvalue(
+            lambda x: torch.cholesky_solve(x, factor), system
+        )
+    if condition > LARGEST_CONDITION:
+        raise _ill_conditioned(condition)
+    return Solution(readout, condition)
+
+
+def gram(*matrices: Tensor) -> Tensor:
+    r"""Sum of :math:`A^\top A` over matrices of shape :math:`(n, d)`: shape :math:`(d, d)`, float64."""
+    width = matrices[0].shape[1]
+    total = torch.zeros(width, width, dtype=torch.float64, device=matrices[0].device)
+    block = max(1, width // 4)
+    for matrix in matrices:
+        for start in range(0, len(matrix), ROWS):
+            wide = matrix[start : start + ROWS].double()
+            # The upper triangle alone, in four block rows: 10 of 16 blocks.
+            for i in range(0, width, block):
+                total[i : i + block, i:] += wide[:, i : i + block].T @ wide[:, i:]
+    return total.triu() + total.triu(1).T
+
+
+def apply_map(weights: Sequence[Tensor], matrix: Tensor) -> None:
+    """Replaces each weight :math:`W`, with shape :math:`(o, d)`, by :math:`W M`, in place.
+
+    The change :math:`W (M - I)` is formed in float32, or float64 for float64 weights: :math:`M - I` comes
+    from float64, and rounding one product adds less than rounding the result.
+    """
+    change = matrix - torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    for weight in weights:
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        wide = weight.to(dtype)
+        weight.copy_(torch.addmm(wide, wide, change.to(dtype)))
+
+
+def relative_distance(a: Tensor, b: Tensor, unit: Tensor) -> float:
+    r""":math:`\| A - B \| / \| C \|` in the Frobenius norm; 0 if ``unit`` is empty."""
+    return float((a - b).norm() / unit.norm()) if unit.numel() else 0.0
+
+
+def _largest_eigenvalue(product: Callable[[Tensor], Tensor], like: Tensor) -> float:
+    """Of a symmetric positive definite matrix, by power iteration on a block of vectors.
+
+    The eigenvalues themselves would cost more than the rest of an edit.
+    """
+    vectors = torch.randn(len(like), 8, dtype=like.dtype, generator=generator(0, "power iteration")).to(
+        like.device
+    )
+    for _ in range(24):
+        vectors = torch.linalg.qr(product(vectors)).Q
+    values: Tensor = torch.linalg.eigvalsh(vectors.T @ product(vectors))
+    return float(values[-1])
+
+
+def _cholesky(system: Tensor) -> Tensor:
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(system)
+    if int(failed):
+        raise _ill_conditioned(float("inf"))
+    return factor
+
+
+def _ill_conditioned(condition: float) -> ConfigError:
+    return ConfigError(
+        f"method.ridge: the system that the edit solves is ill-conditioned: its condition number is "
+        f"{condition:.1e}, and {LARGEST_CONDITION:.0e} is the limit. "
+        "Raise method.ridge."
+    )

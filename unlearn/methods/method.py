@@ -1,0 +1,114 @@
+"""Erasure methods: what every method takes and gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Generator
+
+from unlearn.concepts import ConceptSet
+from unlearn.errors import ConfigError, IncompatibleError, UnlearnError
+from unlearn.models.model import DiffusionModel, Erasure
+from unlearn.models.parameters import Selection
+from unlearn.seeding import derive_seed, generator
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may use besides the model and the concepts.
+
+    Attributes:
+        seed: Root of all randomness.
+        scratch: An existing folder for unfinished work, kept until the erasure is whole.
+        log: Takes named values and the step that they belong to.
+        progress: Whether long work shows a progress bar on stderr.
+    """
+
+    seed: int
+    scratch: Path
+    log: Callable[[dict[str, float], int], None]
+    progress: bool
+
+    def generator(self, *scope: str | int) -> Generator:
+        """A CPU generator for one named use of randomness."""
+        return generator(self.seed, *scope)
+
+    def derive_seed(self, *scope: str | int) -> int:
+        """The seed of one named use of randomness."""
+        return derive_seed(self.seed, *scope)
+
+
+class Method(ABC):
+    """One way of making a model unable to draw a concept.
+
+    A method is a dataclass: its fields are its hyperparameters, with their values in ``conf/method``.
+
+    Attributes:
+        paper: Its arXiv id; empty if there is none.
+        requires: What it needs of a model, out of ``DiffusionModel.features``.
+    """
+
+    paper: ClassVar[str]
+    requires: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
+        """Finds what to change so that ``concepts`` are gone; leaves ``model`` as it was.
+
+        Raises:
+            IncompatibleError: If the model lacks what the method requires.
+            ConfigError: If concepts or hyperparameters contradict each other, before any weight changes.
+            UnlearnError: If the erasure fails or changes nothing.
+        """
+
+    def check(self, model: DiffusionModel, concepts: ConceptSet) -> None:
+        """Finds what would make :meth:`erase` fail or do something that nobody can want.
+
+        Raises:
+            IncompatibleError: If the model lacks what the method requires.
+            ConfigError: If a concept is to be retained or is an anchor although it is to be erased.
+        """
+        missing = self.requires - model.features
+        if missing:
+            raise IncompatibleError(
+                f"method: {type(self).__name__} requires {', '.join(sorted(missing))}, "
+                f"which {type(model).__name__} does not have."
+            )
+        erased = {_plain(phrase) for phrase in concepts.phrases}
+        for name, concept in concepts.erase.items():
+            where = f"concept.erase.{name}"
+            if _plain(concept.anchor) in erased:
+                raise ConfigError(
+                    f"{where}.anchor: must be something that stays, got '{concept.anchor}', which is erased."
+                )
+            own = {_plain(phrase) for phrase in concept.phrases}
+            both = [phrase for phrase in concept.retain if _plain(phrase) in own]
+            if both:
+                raise ConfigError(f"{where}.retain: must not hold what is erased, got '{both[0]}'.")
+
+
+def finished(selection: Selection, history: list[dict[str, float]]) -> Erasure:
+    """What the method did to the selected parameters.
+
+    Raises:
+        UnlearnError: If no weight changed, or one is not finite.
+    """
+    weights = selection.changed()
+    if not weights:
+        raise UnlearnError(
+            "method: the erasure changed no weight. Its scales or learning rate are too small."
+        )
+    broken = [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
+    if broken:
+        raise UnlearnError(f"method: {len(broken)} edited weights are not finite, such as {broken[0]}.")
+    return Erasure(weights=weights, history=history)
+
+
+def _plain(text: str) -> str:
+    """A phrase as the tokenizer sees it: case and outer blanks do not count."""
+    return " ".join(text.lower().split())

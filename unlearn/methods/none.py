@@ -1,0 +1,22 @@
+"""No erasure: the baseline that every method is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unlearn.concepts import ConceptSet
+from unlearn.methods.method import Context, Method
+from unlearn.models.model import DiffusionModel, Erasure
+
+
+@dataclass(kw_only=True)
+class Nothing(Method):
+    """Leaves the model as it is: the row that every other method is compared with."""
+
+    paper: ClassVar[str] = ""
+
+    def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
+        """An empty erasure."""
+        del model, concepts, context
+        return Erasure()
