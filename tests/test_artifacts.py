@@ -4,12 +4,14 @@ import multiprocessing
 import os
 import signal
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from unlearn import artifacts
 from unlearn.artifacts import Store, fingerprint, plain
 from unlearn.errors import ArtifactError
 
@@ -109,7 +111,8 @@ def test_a_failure_leaves_nothing(tmp_path, error):
         lambda folder: (folder / "value.txt").unlink(),
         lambda folder: (folder / "extra.txt").write_text(""),
         lambda folder: (folder / "inputs.json").unlink(),
-        lambda folder: (folder / "files.json").write_text("{"),
+        lambda folder: (folder / "made.json").write_text("{"),
+        lambda folder: (folder / "made.json").write_text("[]"),
         lambda folder: (folder / "inputs.json").write_text("{}"),
     ],
 )
@@ -120,6 +123,19 @@ def test_damage_is_noticed_and_the_folder_named(tmp_path, damage):
         Store(tmp_path).once("images", {"a": 1}, write("one"))
     mended = Store(tmp_path, force=True).once("images", {"a": 1}, write("two"))
     assert (mended / "value.txt").read_text() == "two"
+
+
+def test_the_artifact_says_what_it_took_and_what_was_warned_of(tmp_path, monkeypatch):
+    def make(_folder):
+        time.sleep(0.01)
+        warnings.warn("this number is doubtful", stacklevel=2)
+
+    monkeypatch.setattr(artifacts, "PACKAGE", Path(artifacts.__file__).parents[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        folder = Store(tmp_path).once("images", {}, make)
+    assert artifacts.seconds(folder) >= 0.01
+    assert artifacts.warned(folder) == ["this number is doubtful"]
 
 
 def test_scratch_outlives_a_failure_and_goes_when_the_artifact_is_whole(tmp_path):

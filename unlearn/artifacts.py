@@ -1,8 +1,8 @@
 """Results on disk, each under the fingerprint of all that it was made from.
 
 An artifact is a folder ``<root>/<kind>/<fingerprint>`` that holds what a stage made, ``inputs.json`` (what it
-was made from) and ``files.json`` (the SHA-256 of each file). It appears whole or not at all: a stage fills a
-hidden folder beside it, which is renamed into place at the end.
+was made from) and ``made.json`` (how long that took, what was warned of, and the SHA-256 of each file). It
+appears whole or not at all: a stage fills a hidden folder beside it, which is renamed into place at the end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import enum
 import fcntl
 import hashlib
 import json
+import logging
 import shutil
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -21,7 +24,8 @@ from typing import Any
 from unlearn.errors import ArtifactError
 
 INPUTS = "inputs.json"
-FILES = "files.json"
+MADE = "made.json"
+PACKAGE = Path(__file__).parent
 
 
 def plain(value: Any) -> Any:
@@ -103,8 +107,12 @@ class Store:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
             try:
-                make(unfinished)
-                _write(unfinished / FILES, _checksums(unfinished))
+                start = time.perf_counter()
+                with _heard() as said:
+                    make(unfinished)
+                seconds = time.perf_counter() - start
+                made = {"seconds": seconds, "warnings": said, "files": _checksums(unfinished)}
+                _write(unfinished / MADE, made)
                 _write(unfinished / INPUTS, plain(inputs))
                 if folder.exists():
                     shutil.rmtree(folder)
@@ -142,8 +150,8 @@ class Store:
         mend = "Remove the folder, or run again with force=true to make it anew."
         try:
             stored = json.loads((folder / INPUTS).read_text())
-            expected = json.loads((folder / FILES).read_text())
-        except (OSError, ValueError) as error:
+            expected = json.loads((folder / MADE).read_text())["files"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(
                 f"{folder}: the artifact has no readable description ({error}). {mend}"
             ) from None
@@ -164,12 +172,22 @@ class Store:
         return True
 
 
+def seconds(folder: Path) -> float:
+    """How long the artifact in ``folder`` took to make, in seconds."""
+    return float(json.loads((folder / MADE).read_text())["seconds"])
+
+
+def warned(folder: Path) -> list[str]:
+    """What the package warned of while the artifact in ``folder`` was made."""
+    return list(json.loads((folder / MADE).read_text())["warnings"])
+
+
 def _checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of each file below ``folder``, by its relative path; the store's own two are left out."""
     found = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name not in (INPUTS, FILES):
+        if name not in (INPUTS, MADE):
             with path.open("rb") as file:
                 found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
@@ -177,6 +195,19 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 def _write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Collects this package's own warnings; those of others go on to the log."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        yield said
+    for warning in caught:
+        if Path(warning.filename).is_relative_to(PACKAGE):
+            said.append(str(warning.message))
+        else:
+            logging.getLogger("py.warnings").warning("%s: %s", warning.filename, warning.message)
 
 
 @contextmanager

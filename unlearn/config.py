@@ -148,6 +148,7 @@ def register_schemas() -> None:
         for name, cls in table.items():
             store.store(group=f"schema/{group}", name=name, node=cls)
     OmegaConf.register_new_resolver("run_name", run_name)
+    OmegaConf.register_new_resolver("by_world", _by_world)
     OmegaConf.register_new_resolver("gpus", _gpus)
 
 
@@ -247,6 +248,18 @@ def _problems(node: DictConfig, path: str) -> list[str]:
 
 def _choices(cls: type, key: str) -> str:
     return f". Choose one with {key}=<name>." if cls is RunConfig and key in TABLES else "."
+
+
+def _by_world(values: DictConfig, *, _root_: DictConfig) -> Any:
+    """The value for the world of the chosen model, as in ``${by_world:{sd: 1000, pocket: 400}}``.
+
+    Raises:
+        ConfigError: If there is no value for it.
+    """
+    world = _root_.model.world
+    if world not in values:
+        raise ConfigError(unknown("world", world, map(str, values)))
+    return values[world]
 
 
 def _gpus() -> int:

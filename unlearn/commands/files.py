@@ -115,24 +115,28 @@ def tree_of(group: str, name: str) -> dict[str, Any]:
     for entry in content.get("defaults", ()):
         if isinstance(entry, str):
             if not entry.startswith(("_self_", "/schema")):
-                _merge(tree, tree_of(group, entry))
+                parent, _, place = entry.partition("@")
+                _merge(tree, _planted(tree_of(group, parent), place))
             continue
         for key, value in entry.items():
             source, _, place = key.lstrip("/").partition("@")
             if value and not key.startswith(("override", "/schema")):
-                branch = tree_of(source, value)
-                for part in reversed(place.split(".")):
-                    branch = {part: branch}
-                _merge(tree, branch)
+                _merge(tree, _planted(tree_of(source, value), place))
     _merge(tree, {key: value for key, value in content.items() if key != "defaults"})
     return tree
+
+
+def _planted(branch: dict[str, Any], place: str) -> dict[str, Any]:
+    """A tree with ``branch`` at ``place``, as in ``metrics.fid``; at its root if that is empty."""
+    for part in reversed(place.split(".") if place else ()):
+        branch = {part: branch}
+    return branch
 
 
 def _merge(tree: dict[str, Any], other: dict[str, Any]) -> None:
     for key, value in other.items():
         if isinstance(value, dict):
-            _merge(tree.setdefault(key, {}), value) if isinstance(tree.get(key, {}), dict) else tree.update(
-                {key: value}
-            )
-        else:
-            tree[key] = value
+            branch = tree[key] if isinstance(tree.get(key), dict) else {}
+            _merge(branch, value)
+            value = branch
+        tree[key] = value
