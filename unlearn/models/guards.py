@@ -1,7 +1,8 @@
 """Changes to the sampling process, for methods that leave the weights alone.
 
-A guard is handed to :func:`unlearn.models.sampling.sample` or :func:`~unlearn.models.sampling.draw`, which call its
-hooks. Every hook does nothing unless a subclass says otherwise; the subclasses live beside their methods.
+A guard is handed to :func:`unlearn.models.sampling.sample` or :func:`~unlearn.models.sampling.draw`, which
+call its hooks. Every hook does nothing unless a subclass says otherwise; the subclasses live beside their
+methods.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Guard(ABC):  # noqa: B024 -- every hook has a default, and only subclasses
         return ()
 
     def guide(self, step: Step) -> Tensor:
-        r"""The guided prediction, by default :math:`\epsilon_\varnothing + s \, (\epsilon_c - \epsilon_\varnothing)`.
+        r"""The guided prediction: :math:`\epsilon_\varnothing + s \, (\epsilon_c - \epsilon_\varnothing)`.
 
         Returns:
             A prediction with shape :math:`(B, C, h, w)`.

@@ -1,7 +1,7 @@
 r"""What the rest of the package knows of a text-to-image diffusion model.
 
-Notation, throughout :mod:`unlearn.models`: :math:`B` images, :math:`L` text positions, latents :math:`x_t` of shape
-:math:`(B, C, h, w)` at timestep :math:`t`, clean latents :math:`x_0`, noise :math:`\epsilon`, and
+Notation, throughout :mod:`unlearn.models`: :math:`B` images, :math:`L` text positions, latents :math:`x_t` of
+shape :math:`(B, C, h, w)` at timestep :math:`t`, clean latents :math:`x_0`, noise :math:`\epsilon`, and
 
 .. math:: x_t = \alpha_t x_0 + \sigma_t \epsilon, \qquad \alpha_t^2 + \sigma_t^2 = 1.
 """
@@ -60,8 +60,8 @@ class Conditioning:
 class DiffusionModel(ABC):
     """A denoiser with its text encoder, autoencoder and noise schedule.
 
-    Weights are frozen and in evaluation mode; :func:`unlearn.models.parameters.select` opens some of them. Gradients
-    flow through every function below to its tensor arguments.
+    Weights are frozen and in evaluation mode; :func:`unlearn.models.parameters.select` opens some of them.
+    Gradients flow through every function below to its tensor arguments.
 
     Attributes:
         features: What methods may ask for, e.g. ``"cross_attention"``.
@@ -106,7 +106,7 @@ class DiffusionModel(ABC):
 
     @abstractmethod
     def embed(self, tokens: Tensor) -> Tensor:
-        """Token embeddings with shape :math:`(B, L, E)` of ids with shape :math:`(B, L)`, without positions."""
+        """Token embeddings, :math:`(B, L, E)`, of ids, :math:`(B, L)`; positions are not added."""
 
     @abstractmethod
     def encode_embeddings(self, embeddings: Tensor, ends: Tensor | None = None) -> Conditioning:
@@ -114,8 +114,8 @@ class DiffusionModel(ABC):
 
         Arguments:
             embeddings: Token embeddings as :meth:`embed` gives them, with shape :math:`(B, L, E)`.
-            ends: Position of each prompt's end token, with shape :math:`(B,)`. Only families with a pooled embedding
-                need it.
+            ends: Position of each prompt's end token, with shape :math:`(B,)`. Only families with a pooled
+                embedding need it.
         """
 
     @abstractmethod
@@ -141,7 +141,7 @@ class DiffusionModel(ABC):
 
     @abstractmethod
     def encode_images(self, images: Tensor) -> Tensor:
-        """Clean latents, with shape :math:`(B, C, h, w)`, of images in :math:`[0, 1]`: the mean of the posterior."""
+        """Clean latents, :math:`(B, C, h, w)`, of images in :math:`[0, 1]`: the posterior's mean."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class DiffusionModel(ABC):
         return (latents - sigma * prediction) / alpha
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        r"""What :meth:`predict` should return: :math:`\epsilon`, or :math:`v = \alpha_t \epsilon - \sigma_t x_0`."""
+        r"""What :meth:`predict` estimates: :math:`\epsilon`, or :math:`\alpha_t \epsilon - \sigma_t x_0`."""
         if self.prediction == "v_prediction":
             alpha, sigma = self._schedule(timesteps, latents)
             return alpha * noise - sigma * latents
@@ -179,9 +179,10 @@ class DiffusionModel(ABC):
 
     @contextmanager
     def erased(self, erasure: Erasure) -> Iterator[DiffusionModel]:
-        """The model with the weights of ``erasure``; its own are back on leaving, whatever happens in the block.
+        """The model with the weights of ``erasure``; its own are back on leaving, whatever happens within.
 
-        The guard of ``erasure``, if any, is not applied here: hand it to :func:`unlearn.models.sampling.draw`.
+        The guard of ``erasure``, if any, is not applied here: hand it to
+        :func:`~unlearn.models.sampling.draw`.
 
         Raises:
             ArtifactError: If ``erasure`` holds weights that this model does not have.

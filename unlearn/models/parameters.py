@@ -26,7 +26,8 @@ SELECTIONS: dict[str, tuple[str, ...]] = {
 class Selection:
     """The parameters under change, with their original values kept aside.
 
-    Only the selected values are held twice, so that no second model is needed to compare with the original one.
+    Only the selected values are held twice, so that no second model is needed to compare with the original
+    one.
 
     Attributes:
         parameters: The open parameters by full name, in the model's order.
@@ -56,18 +57,19 @@ class Selection:
         }
 
     def _point_to(self, values: dict[str, Tensor]) -> None:
-        # Moves pointers only; autograd's saved parameters see the values that are there when it runs backwards.
+        # Moves pointers only; autograd's saved parameters see the values that are there when it runs
+        # backwards.
         for name, parameter in self.parameters.items():
             parameter.data = values[name]
 
 
 @contextmanager
 def select(model: DiffusionModel, patterns: str | Sequence[str]) -> Iterator[Selection]:
-    """Opens parameters for change and for gradients; on leaving the block the model is as it was, bit for bit.
+    """Opens parameters for change and for gradients; on leaving, the model is as it was, bit for bit.
 
     Arguments:
-        patterns: Names in :data:`SELECTIONS` or glob patterns over full parameter names, one or several; a pattern
-            after ``!`` leaves out.
+        patterns: Names in :data:`SELECTIONS` or glob patterns over full parameter names, one or several; a
+            pattern after ``!`` leaves out.
 
     Raises:
         ConfigError: If a pattern matches no parameter.
@@ -79,7 +81,8 @@ def select(model: DiffusionModel, patterns: str | Sequence[str]) -> Iterator[Sel
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in parameters)
         for parameter in parameters.values():
-            # The method works on a copy: the original values are never touched, not even by in-place operations.
+            # The method works on a copy: the original values are never touched, not even by in-place
+            # operations.
             parameter.data = parameter.data.clone()
         yield selection
     finally:

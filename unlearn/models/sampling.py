@@ -1,8 +1,9 @@
 """The one denoising loop of the package.
 
-It gives, bit for bit, the latents and images of diffusers' ``StableDiffusionPipeline``. It is our own because erasure
-needs it to stop early, guards need the step between prediction and update, and because the noise of an image comes
-from its own generator: an image depends on its prompt, its seed and the settings, and on its batch only by rounding.
+It gives, bit for bit, the latents and images of diffusers' ``StableDiffusionPipeline``. It is our own because
+erasure needs it to stop early, guards need the step between prediction and update, and because the noise of
+an image comes from its own generator: an image depends on its prompt, its seed and the settings, and on its
+batch only by rounding.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ SCHEDULERS = {
 
 #: Pixels that are decoded at a time: four images of 512 x 512, whose activations take about 10 GB in float32.
 PIXELS = 2**20
+#: Prompts that are encoded at a time.
+TEXTS = 64
 
 
 @dataclass(kw_only=True)
@@ -90,16 +93,50 @@ def sample(
 
     Arguments:
         conditioning: The encoded prompts: one per seed, or one for all.
-        unconditional: The encoded negative prompts (of ``""`` where there are none): one per seed, or one for all.
+        unconditional: The encoded negative prompts (of ``""`` where there are none): one per seed, or one for
+            all.
         seeds: Seed or CPU generator of each image's noise.
         guard: Changes each step's guided prediction, if given.
-        until: Stop before this step, counted from 0, and return the noisy latents; by default all steps are run.
+        until: Stop before this step, counted from 0, and return the noisy latents; by default all steps are
+            run.
 
     Returns:
         Latents with shape :math:`(B, C, h, w)` as :meth:`DiffusionModel.predict` or, at the end,
         :meth:`DiffusionModel.decode` takes them, and the timestep that they stand at, with shape :math:`()`.
     """
-    raise NotImplementedError
+    if until is not None and until < 0:
+        raise ValueError(f"until: must be 0 or above, got {until}")
+    count = len(seeds)
+    parts = [_rows(conditioning, count)]
+    # A guidance scale of 1 is the conditional prediction: the unconditional half would be computed for
+    # nothing.
+    guided = guard is not None or sampler.guidance != 1
+    guard = guard or Guard()
+    if guided:
+        extra = (_rows(model.encode([prompt]), count) for prompt in guard.extra_prompts())
+        parts = [_rows(unconditional, count), *parts, *extra]
+    context = Conditioning.cat(parts)
+
+    scheduler = model.scheduler(sampler.scheduler, sampler.steps)
+    timesteps = scheduler.timesteps
+    latents = initial_noise(model, seeds, sampler.resolution) * scheduler.init_noise_sigma
+    for index, t in enumerate(timesteps[:until]):
+        scaled = scheduler.scale_model_input(latents, t)
+        prediction = model.predict(scaled.repeat(len(parts), 1, 1, 1), t, context)
+        if guided:
+            empty, prompted, *others = prediction.chunk(len(parts))
+            prediction = guard.guide(
+                Step(index, len(timesteps), t, scaled, prompted, empty, tuple(others), sampler.guidance)
+            )
+        latents = scheduler.step(prediction, t, latents, return_dict=False)[0]
+
+    if until is None or until >= len(timesteps):
+        return latents, torch.zeros((), dtype=torch.long, device=latents.device)
+    return scheduler.scale_model_input(latents, timesteps[until]), timesteps[until]
+
+
+def _rows(conditioning: Conditioning, count: int) -> Conditioning:
+    return conditioning.repeat(count) if len(conditioning) == 1 else conditioning
 
 
 def draw(
@@ -125,4 +162,36 @@ def draw(
     Raises:
         ConfigError: If a prompt has too many tokens, before anything is drawn.
     """
-    raise NotImplementedError
+    if len(prompts) != len(seeds):
+        raise ValueError(f"seeds: needs one per prompt, got {len(seeds)} for {len(prompts)} prompts")
+    hooks = guard or Guard()
+    asked, negative = hooks.prompts(prompts, [""] * len(prompts))
+    distinct = list(dict.fromkeys([*asked, *negative]))
+    row = {prompt: i for i, prompt in enumerate(distinct)}
+    with hooks.attached(model.parts):
+        encoded = _encode(model, distinct)
+    for start in range(0, len(asked), sampler.batch_size):
+        batch = slice(start, start + sampler.batch_size)
+        conditioning = encoded[[row[prompt] for prompt in asked[batch]]]
+        unconditional = encoded[[row[prompt] for prompt in negative[batch]]]
+        # The consumer's code runs between two batches: neither the hooks nor a gradient mode may be on then.
+        with hooks.attached(model.parts), torch.no_grad():
+            tokens = hooks.conditioning(conditioning.tokens, asked[batch])
+            conditioning = Conditioning(tokens, conditioning.pooled)
+            latents, _ = sample(model, conditioning, unconditional, seeds[batch], sampler, guard)
+            images = hooks.screen(_decode(model, latents, sampler.resolution)).float().cpu()
+        yield images
+        if progress is not None:
+            progress(len(images))
+
+
+@torch.no_grad()
+def _encode(model: DiffusionModel, prompts: Sequence[str]) -> Conditioning:
+    model.tokenize(
+        prompts
+    )  # complains about all prompts that are too long, not only those of the first chunk
+    return Conditioning.cat([model.encode(prompts[i : i + TEXTS]) for i in range(0, len(prompts), TEXTS)])
+
+
+def _decode(model: DiffusionModel, latents: Tensor, resolution: int) -> Tensor:
+    return torch.cat([model.decode(chunk) for chunk in torch.split(latents, max(1, PIXELS // resolution**2))])
