@@ -296,7 +296,7 @@ def read_prompts(name: str, search: Sequence[str | Path] = ()) -> dict[str, list
 
 
 def _find(name: str, search: Sequence[str | Path]) -> Traversable:
-    for folder in search:
+    for given in search:
         if not Path(given).is_dir():
             raise ConfigError(f"paths.prompts: there is no folder {given}.")
     folders: list[Traversable] = [Path(given) for given in search]

@@ -1,5 +1,6 @@
 """Attacks, by their name in ``conf/attack``."""
 
 from unlearn.attacks.attack import Attack
+from unlearn.attacks.random_tokens import RandomTokens
 
-ATTACKS: dict[str, type[Attack]] = {}
+ATTACKS: dict[str, type[Attack]] = {"random_tokens": RandomTokens}

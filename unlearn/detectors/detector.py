@@ -9,11 +9,13 @@ thresholds are applied to it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from unlearn.errors import ConfigError
 
 
 class Detector(ABC):
@@ -142,3 +144,21 @@ class ImageText(Detector, ImageFeatures):
             known.update(zip(new, found.cpu(), strict=True))
         texts = torch.stack([known[label] for label in labels])
         return torch.softmax(self.scale * readout @ texts.T.to(readout), dim=1)
+
+
+def read_reference(path: str | None) -> Tensor | None:
+    """The tensor ``features``, with shape :math:`(N, D)`, of a safetensors file; None if there is no file to
+    read.
+
+    Raises:
+        ConfigError: If the file is missing or does not hold it.
+    """
+    if path is None:
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return cast(Tensor, file.get_tensor("features"))
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"statistics: {path} holds no features ({error}).") from None

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from unlearn.concepts import ConceptSet, PromptSet
+from unlearn.concepts import ROLES, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector, ImageFeatures, ImageText
 from unlearn.errors import ConfigError, UnlearnError, unknown
 from unlearn.images import ImageRequest, ImageSet
@@ -150,25 +150,33 @@ class Evidence:
             raise ConfigError(f"eval.detectors.{key}: decides nothing, and a concept or metric asks it to.")
         return network
 
-    def _once(self, key: str, request: ImageRequest, network: Any) -> Tensor:
+    def _once(self, key: str, request: ImageRequest, network: Callable[[Tensor], Tensor]) -> Tensor:
         if (key, request) not in self._seen:
             self._seen[key, request] = self._read(key, request, network)
         return self._seen[key, request]
 
     @torch.no_grad()
-    def _read(self, key: str, request: ImageRequest, network: Any) -> Tensor:
+    def _read(self, key: str, request: ImageRequest, network: Callable[[Tensor], Tensor]) -> Tensor:
         """All rows of a network, in double precision, after the failures are counted."""
-        batches = self.images[request].batches(self.batch_size)
-        rows = torch.cat([network(batch).detach().double().cpu() for batch in batches])
-        if len(rows) != len(self.images[request]):
-            raise UnlearnError(
-                f"eval.detectors.{key}: gave {len(rows)} rows for {len(self.images[request])} images."
-            )
+        seen: list[Tensor | None] = []
+        for batch in self.images[request].batches(self.batch_size):
+            try:
+                rows = network(batch).detach().double().cpu()
+                if len(rows) != len(batch):
+                    raise ValueError(f"{len(rows)} rows for {len(batch)} images")
+                seen += rows
+            except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+                if not self.failures:
+                    where = f"{self.images[request].path(len(seen))} or one of the next {len(batch) - 1}"
+                    raise UnlearnError(f"eval.detectors.{key}: failed on {where} ({error}).") from error
+                seen += [_row(network, image) for image in batch]
+        width = next((len(row) for row in seen if row is not None), 1)
+        rows = torch.stack([torch.full((width,), math.nan).double() if row is None else row for row in seen])
         failed = (~rows.isfinite().all(dim=1)).nonzero().flatten().tolist()
         if len(failed) > self.failures:
             raise UnlearnError(
                 f"eval.detectors.{key}: failed on {len(failed)} of {len(rows)} images of {request}, first on "
-                f"{self.images[request].path(failed[0])}; eval.failures is {self.failures}."
+                f"{self.images[request].path(failed[0])}; eval.failures allows {self.failures}."
             )
         return rows
 
@@ -250,6 +258,14 @@ class Metric(ABC):
         )
 
 
+def _row(network: Callable[[Tensor], Tensor], image: Tensor) -> Tensor | None:
+    """A network's row for one image; None if it fails on it."""
+    try:
+        return network(image[None]).detach().double().cpu()[0]
+    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError):
+        return None
+
+
 def _scaled(interval: Interval | None, factor: float) -> Interval | None:
     return None if interval is None else (factor * interval[0], factor * interval[1])
 
@@ -266,3 +282,22 @@ def prompts_of(evidence: Evidence, role: str) -> PromptSet:
     if prompts.fingerprint() != evidence.images[original].prompts.fingerprint():
         raise UnlearnError(f"{role}: the two models were given other prompts or seeds.")
     return prompts
+
+
+def check_roles(roles: Sequence[str]) -> None:
+    """Raises ValueError unless ``roles`` are distinct roles, at least one."""
+    for role in roles:
+        if role not in ROLES:
+            raise ValueError(f"roles: {unknown('role', role, ROLES)}")
+    if not roles or len(set(roles)) < len(roles):
+        raise ValueError(f"roles: needs at least one, and each once, got {list(roles)}")
+
+
+def check_network(field: str, key: str, detectors: Mapping[str, Network], kind: type[Network]) -> list[str]:
+    """The problem, if any, with a metric's ``field`` that names a network of this ``kind``."""
+    if key not in detectors:
+        return [f"{field}: {unknown('detector', key, detectors)}"]
+    if not isinstance(detectors[key], kind):
+        fitting = [name for name, network in detectors.items() if isinstance(network, kind)]
+        return [f"{field}: '{key}' does not serve here. Those that do: {', '.join(fitting) or 'none'}."]
+    return []

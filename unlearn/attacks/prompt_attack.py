@@ -1,0 +1,116 @@
+"""Attacks on prompts, composed of a space, an objective and a search.
+
+The *space* says what may be changed in a prompt, the *objective* how close a change comes to bringing the
+concept back, the *search* which change to try next. A search is handed the objective as a function and calls
+nothing else of the attack, so that each part can be read, tested and exchanged alone.
+
+A *candidate* is a row of token ids, with shape :math:`(K)`; a batch of them has shape :math:`(B, K)`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from torch import Generator, Tensor
+
+from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
+from unlearn.concepts import PromptSet
+from unlearn.seeding import derive_seed
+from unlearn.seeding import generator as seeded
+
+Loss = Callable[[Tensor], Tensor]
+"""Losses with shape :math:`(B)` of :math:`(B, K)` candidates; at most 0 where the concept shows."""
+
+Propose = Callable[[int], Tensor]
+"""So many random candidates of a space, with shape :math:`(B, K)`."""
+
+
+class Space(ABC):
+    """The changes of a prompt that an attack may choose from."""
+
+    @abstractmethod
+    def propose(self, target: Target, prompt: str, count: int, generator: Generator) -> Tensor:
+        """Random candidates, with shape :math:`(count, K)`."""
+
+    @abstractmethod
+    def text(self, target: Target, prompt: str, candidate: Tensor) -> str:
+        """The adversarial prompt of a candidate with shape :math:`(K)`."""
+
+
+class Objective(ABC):
+    """How close a candidate comes to bringing the concept back; smaller is closer."""
+
+    @abstractmethod
+    def loss(self, target: Target, concept: str, text: Callable[[Tensor], str], seed: int) -> Loss:
+        """The loss for candidates of one prompt.
+
+        Arguments:
+            concept: Name of the concept that should come back.
+            text: The adversarial prompt of a candidate.
+            seed: Seed of the images that it draws.
+        """
+
+
+class Search(ABC):
+    """How the next candidate is chosen."""
+
+    @abstractmethod
+    def minimise(self, loss: Loss, propose: Propose) -> tuple[Tensor, float, int]:
+        """The best candidate within the budget, with shape :math:`(K)`, its loss, and how many were tried."""
+
+
+@dataclass(kw_only=True)
+class PromptAttack(Attack):
+    """An attack that searches a space of prompts for the smallest value of an objective.
+
+    Every prompt is attacked on its own, with a random stream of its own. Images are drawn with seeds that are
+    none of those of the prompts under attack, so that the evaluation measures the prompt and not one lucky
+    noise.
+    """
+
+    paper: ClassVar[str] = ""
+    white_box: ClassVar[bool] = False
+
+    space: Any
+    objective: Any
+    search: Any
+
+    def __post_init__(self) -> None:
+        if self.prompts < 1:
+            raise ValueError(f"prompts: must be at least 1, got {self.prompts}")
+
+    def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> AdversarialPrompts:
+        """The best prompt that the search finds, for each of ``prompts``."""
+        from tqdm import tqdm
+
+        root = generator.initial_seed()
+        texts, queries, forwards, found = [], [], [], []
+        rows = list(zip(prompts.prompts, prompts.concepts, strict=True))
+        for index, (prompt, concept) in enumerate(tqdm(rows, desc="attack", unit="prompt", disable=None)):
+            spent = target.model.forwards
+            text = _bound(self.space.text, target, prompt)
+            propose = _bound(self.space.propose, target, prompt)
+            own = seeded(root, "candidates", index)
+            loss = self.objective.loss(target, concept, text, unseen_seed(root, index, prompts))
+            best, value, tried = self.search.minimise(loss, lambda n, p=propose, g=own: p(n, g))
+            texts.append(text(best))
+            queries.append(tried)
+            forwards.append(target.model.forwards - spent)
+            found.append(value <= 0)
+        adversarial = replace(prompts, prompts=tuple(texts))
+        return AdversarialPrompts(adversarial, prompts.prompts, tuple(queries), tuple(forwards), tuple(found))
+
+
+def unseen_seed(root: int, index: int, prompts: PromptSet) -> int:
+    """A seed for the attack's own images that is none of the evaluation's."""
+    attempt = 0
+    while (seed := derive_seed(root, "images", index, attempt)) in prompts.seeds:
+        attempt += 1
+    return seed
+
+
+def _bound(function: Callable[..., Any], target: Target, prompt: str) -> Callable[..., Any]:
+    return lambda *arguments: function(target, prompt, *arguments)

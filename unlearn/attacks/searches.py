@@ -1,0 +1,33 @@
+"""Which candidate an attack tries next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from unlearn.attacks.prompt_attack import Loss, Propose, Search
+
+
+@dataclass(kw_only=True)
+class RandomSearch(Search):
+    """Tries random candidates and takes the best: no gradient and no memory, the least that an attack must
+    beat.
+
+    Attributes:
+        candidates: How many are tried. All of them are, whether or not an early one succeeds, so that the
+            cost is the same for every prompt.
+    """
+
+    candidates: int
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1:
+            raise ValueError(f"candidates: must be at least 1, got {self.candidates}")
+
+    def minimise(self, loss: Loss, propose: Propose) -> tuple[Tensor, float, int]:
+        """The best of ``candidates``; of equally good ones the first."""
+        drawn = propose(self.candidates)
+        losses = loss(drawn)
+        best = int(losses.argmin())
+        return drawn[best], losses[best].item(), len(drawn)

@@ -1,0 +1,89 @@
+"""What of a prompt an attack may change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from unlearn.attacks.attack import Target
+from unlearn.attacks.prompt_attack import Space
+from unlearn.errors import IncompatibleError, unknown
+
+PLACES = ("prefix", "suffix")
+
+
+@dataclass(kw_only=True)
+class AddedTokens(Space):
+    """Tokens before or after the prompt.
+
+    Only whole words are used, and only rows of them that survive being written and read again: the ids of the
+    text are exactly the candidate's beside the prompt's own. Else an attack would report a prompt whose text
+    the model reads otherwise than what was tried.
+
+    Attributes:
+        place: ``prefix`` or ``suffix``.
+        tokens: How many tokens, :math:`K`.
+    """
+
+    place: str
+    tokens: int
+
+    def __post_init__(self) -> None:
+        if self.place not in PLACES:
+            raise ValueError(f"place: {unknown('place', self.place, PLACES)}")
+        if self.tokens < 1:
+            raise ValueError(f"tokens: must be at least 1, got {self.tokens}")
+
+    def propose(self, target: Target, prompt: str, count: int, generator: Generator) -> Tensor:
+        """Random candidates, with shape :math:`(count, K)`.
+
+        Raises:
+            ConfigError: If the prompt and the tokens are too long for the model.
+            IncompatibleError: If the tokenizer has no words that survive.
+        """
+        vocabulary = words(target)
+        found: list[Tensor] = []
+        for _ in range(100):
+            drawn = vocabulary[torch.randint(len(vocabulary), (count, self.tokens), generator=generator)]
+            found += [
+                row for row, kept in zip(drawn, self._survives(target, prompt, drawn), strict=True) if kept
+            ]
+            if len(found) >= count:
+                return torch.stack(found[:count])
+        raise IncompatibleError(
+            "attack: hardly any words of this tokenizer survive being written and read again."
+        )
+
+    def text(self, target: Target, prompt: str, candidate: Tensor) -> str:
+        """The tokens' text beside the prompt."""
+        added = target.model.tokenizer.decode(candidate.tolist(), clean_up_tokenization_spaces=False).strip()
+        return f"{added} {prompt}" if self.place == "prefix" else f"{prompt} {added}"
+
+    def _survives(self, target: Target, prompt: str, candidates: Tensor) -> list[bool]:
+        """Whether each candidate's text has exactly its ids beside the prompt's."""
+        model = target.model
+        own = content(target, model.tokenize([prompt]).cpu()[0].tolist())
+        read = model.tokenize([self.text(target, prompt, row) for row in candidates]).cpu().tolist()
+        wanted = [row + own if self.place == "prefix" else own + row for row in candidates.tolist()]
+        return [content(target, row) == ids for row, ids in zip(read, wanted, strict=True)]
+
+
+def words(target: Target) -> Tensor:
+    """Ids of the tokens that are whole words of letters, in order."""
+    vocabulary: dict[str, int] = target.model.tokenizer.get_vocab()
+    ids = sorted(
+        number
+        for token, number in vocabulary.items()
+        if token.endswith("</w>") and token.removesuffix("</w>").isalpha() and token.isascii()
+    )
+    if not ids:
+        raise IncompatibleError("attack: the model's tokenizer has no whole words to add to a prompt.")
+    return torch.tensor(ids)
+
+
+def content(target: Target, ids: list[int]) -> list[int]:
+    """The ids between the start token and the first end token."""
+    end = ids.index(target.model.tokenizer.eos_token_id, 1)
+    return ids[1:end]

@@ -1,0 +1,124 @@
+"""CLIP through open_clip: features of images and texts, and a detector for anything that can be said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from unlearn.detectors.detector import ImageText, read_reference
+from unlearn.errors import ConfigError, unknown
+
+
+@dataclass(kw_only=True)
+class OpenClip(ImageText):
+    """A CLIP of open_clip's.
+
+    Images are prepared as they were when it was evaluated, not as when it was trained, which crops at random.
+    Weights that are not there are an error: open_clip would go on with random ones.
+
+    References:
+        | Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
+        | https://arxiv.org/abs/2103.00020
+
+    Attributes:
+        architecture: open_clip's name of it. The ``openai`` weights need those that end in ``-quickgelu``.
+        weights: open_clip's tag of the weights, or a file.
+        others: Labels that compete with the one asked for.
+        template: Sentence that a label is put into.
+        threshold: Probability from which a label counts as shown.
+        statistics: A safetensors file with the features of the world's real images under ``features``; None
+            if there are none to compare with.
+        device: Where it computes.
+        labels: What :meth:`scores` gives; any other label can be asked for, too.
+    """
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"device"})
+
+    architecture: str
+    weights: str
+    others: list[str]
+    template: str
+    threshold: float
+    statistics: str | None
+    device: str
+    labels: list[str] = field(default_factory=list)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.weights == "openai" and not self.architecture.endswith("-quickgelu"):
+            raise ValueError(
+                f"architecture: the openai weights need QuickGELU, use {self.architecture}-quickgelu, "
+                f"got {self.architecture}, whose scores would be shifted"
+            )
+        if "{}" not in self.template:
+            raise ValueError(f"template: must hold {{}} for the label, got '{self.template}'")
+
+    def check(self) -> list[str]:
+        """Whether open_clip knows the architecture and the weights."""
+        import open_clip
+
+        if self.architecture not in (known := open_clip.list_models()):
+            return [f"architecture: {unknown('architecture', self.architecture, known)}"]
+        if _is_file(self.weights):
+            return [] if Path(self.weights).is_file() else [f"weights: there is no file {self.weights}."]
+        tags = open_clip.list_pretrained_tags_by_model(self.architecture)
+        return [] if self.weights in tags else [f"weights: {unknown('weights', self.weights, tags)}"]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Image features with shape :math:`(B, D)`, as the network gives them."""
+        from torchvision.transforms.functional import to_pil_image
+
+        network, prepare, _ = self._loaded
+        with torch.no_grad():
+            pixels = torch.stack([prepare(to_pil_image(image)) for image in images.cpu()])
+            return network.encode_image(pixels.to(self.device)).float()
+
+    def text_features(self, texts: list[str]) -> Tensor:
+        """Text features with shape :math:`(B, D)`; what is beyond 77 tokens is cut off."""
+        network, _, tokenize = self._loaded
+        with torch.no_grad():
+            return network.encode_text(tokenize(texts).to(self.device)).float()
+
+    def reference(self) -> Tensor | None:
+        """The features in ``statistics``."""
+        return read_reference(self.statistics)
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any, Any]:
+        import open_clip
+
+        if problems := self.check():
+            raise ConfigError(f"detector {self.architecture}: {problems[0]}")
+        with _complete(self.architecture, self.weights):
+            network = open_clip.create_model(
+                self.architecture, self.weights, device=self.device, require_pretrained=True
+            )
+        network.eval().requires_grad_(False)
+        settings = open_clip.PreprocessCfg(**network.visual.preprocess_cfg)
+        prepare = open_clip.image_transform_v2(settings, is_train=False)
+        return network, prepare, open_clip.get_tokenizer(self.architecture)
+
+
+def _is_file(weights: str) -> bool:
+    return "/" in weights or "." in weights
+
+
+@contextmanager
+def _complete(architecture: str, weights: str) -> Iterator[None]:
+    """Makes an error of everything that keeps the weights from being loaded."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        yield
+    except (OSError, RuntimeError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"detector {architecture}: the weights '{weights}' cannot be loaded ({reason}). Without a network, "
+            "set its 'weights' to a file that you have."
+        ) from error

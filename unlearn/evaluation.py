@@ -1,0 +1,227 @@
+"""Generate once, score many.
+
+Every metric says which images it needs; each set is drawn once, kept under the fingerprint of all that it
+depends on, and read from disk by all metrics. The original model's images do not depend on the method, so all
+methods share them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unlearn.artifacts import Store
+from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
+from unlearn.concepts import ROLES, ConceptSet, PromptSet
+from unlearn.errors import UnlearnError
+from unlearn.images import ImageRequest, ImageSet, image_name, write_image
+from unlearn.metrics.metric import Evidence, Metric, Score
+from unlearn.models.model import DiffusionModel, Erasure
+from unlearn.models.sampling import Sampler, draw
+from unlearn.results import Item
+from unlearn.seeding import generator
+
+BLANK = 2 / 255
+"""An image whose values spread less than this shows nothing."""
+
+
+def prompt_sets(
+    concepts: ConceptSet, limits: Mapping[str, int], search: Sequence[str | Path], seed: int
+) -> dict[str, PromptSet]:
+    """The prompts of each role; none for a role that the concepts have no prompts for.
+
+    Arguments:
+        limits: How many to use at most, by role.
+        search: Folders that are searched before the packaged prompt files.
+        seed: Of the images; 0 keeps the seeds of the prompt files.
+    """
+    return {
+        role: concepts.prompt_set(role, search).limited(limits.get(role)).reseeded(seed) for role in ROLES
+    }
+
+
+def expanded(metrics: Mapping[str, Metric], attacks: Sequence[str]) -> dict[str, Metric]:
+    """The metrics by the names of their scores: one about attacks becomes one for each attack."""
+    return {
+        name + suffix: single
+        for name, metric in metrics.items()
+        for suffix, single in metric.by_attack(attacks).items()
+    }
+
+
+def requests(
+    metrics: Mapping[str, Metric], concepts: ConceptSet, attacks: Sequence[str]
+) -> list[ImageRequest]:
+    """Every image set that some metric needs, each once: the original's first, then by role."""
+    order = {name: index for index, name in enumerate((*ROLES, *(f"attack:{attack}" for attack in attacks)))}
+    needed = {request for metric in metrics.values() for request in metric.needs(concepts, attacks)}
+    return sorted(needed, key=lambda request: (request.model == "erased", order[request.prompts]))
+
+
+def attack(
+    name: str,
+    method: Attack,
+    plain: PromptSet,
+    target: Callable[[], Target],
+    store: Store,
+    source: Mapping[str, Any],
+    seed: int,
+) -> tuple[AdversarialPrompts, Path]:
+    """What an attack finds for the first plain prompts, or found in an earlier run.
+
+    Arguments:
+        name: The attack's name; its prompt set is ``attack:<name>``.
+        target: Gives the model under attack; called only if there is something to do.
+        source: All that the erased model, its detector and its sampler depend on.
+        seed: The seed of the attacks.
+
+    Returns:
+        The prompts, and the folder that holds them.
+    """
+    prompts = replace(plain.limited(method.prompts), name=f"attack:{name}")
+    inputs = {
+        "attack": method,
+        "prompts": [prompts.prompts, prompts.seeds, prompts.concepts],
+        "seed": seed,
+        "source": source,
+    }
+
+    def make(folder: Path) -> None:
+        found = method.attack(target(), prompts, generator(seed, "attack", name))
+        if found.prompts.seeds != prompts.seeds or found.prompts.name != prompts.name:
+            raise UnlearnError(f"eval.attacks.{name}: must keep the seeds and the name of its prompts.")
+        found.save(folder)
+
+    folder = store.once("attack", inputs, make)
+    return AdversarialPrompts.load(folder), folder
+
+
+def generate(
+    request: ImageRequest,
+    prompts: PromptSet,
+    model: Callable[[], DiffusionModel],
+    erasure: Erasure,
+    sampler: Sampler,
+    store: Store,
+    sources: Mapping[str, Mapping[str, Any]],
+) -> ImageSet:
+    """Draws the images of one request, or finds them.
+
+    A run that is killed leaves finished batches behind, and the next one goes on after them. An erasure that
+    changes nothing gives the original model, whose images are not drawn a second time.
+
+    Arguments:
+        request: Which images.
+        prompts: The prompts of the request.
+        model: Gives the original model; called only if there is something to draw.
+        erasure: What the method did.
+        sampler: How to draw.
+        sources: All that the ``original`` model depends on, and all that the ``erased`` one does.
+    """
+    if not len(prompts):
+        return ImageSet(request, prompts, store.root)
+    same = request.model == "original" or (not erasure.weights and erasure.guard is None)
+    applied = Erasure() if same else erasure
+    inputs = {
+        "prompts": prompts.prompts,
+        "sampler": sampler,
+        "seeds": prompts.seeds,
+        "source": sources["original" if same else "erased"],
+    }
+
+    def make(folder: Path) -> None:
+        unfinished = store.scratch("images", inputs)
+        with model().erased(applied) as erased:
+            _draw(erased, prompts, sampler, applied, unfinished, str(request))
+        for index in range(len(prompts)):
+            (unfinished / image_name(index)).rename(folder / image_name(index))
+
+    return ImageSet(request, prompts, store.once("images", inputs, make))
+
+
+def _draw(
+    model: DiffusionModel, prompts: PromptSet, sampler: Sampler, erasure: Erasure, folder: Path, name: str
+) -> None:
+    """Writes the images that ``folder`` lacks, in whole batches: each image keeps its neighbours."""
+    from tqdm import tqdm
+
+    done = 0
+    while done < len(prompts) and (folder / image_name(done)).exists():
+        done += 1
+    if done < len(prompts):
+        done -= done % sampler.batch_size
+    with tqdm(total=len(prompts), initial=done, desc=name, unit="image", disable=None) as bar:
+        rest = slice(done, None)
+        for images in draw(model, prompts.prompts[rest], prompts.seeds[rest], sampler, guard=erasure.guard):
+            for image in images:
+                if not bool(image.isfinite().all()):
+                    raise UnlearnError(
+                        f"{name}: the image of '{prompts.prompts[done]}' (seed {prompts.seeds[done]}) is not "
+                        "finite. Try model.dtype=float32; else the erasure has broken the model."
+                    )
+                write_image(folder / image_name(done), image)
+                done += 1
+            bar.update(len(images))
+
+
+def score(metrics: Mapping[str, Metric], evidence: Evidence) -> tuple[dict[str, Score], list[str]]:
+    """Every metric's value.
+
+    Returns:
+        The scores that are defined, and sentences about what makes a number doubtful, undefined ones among
+        them.
+    """
+    scores, warnings = {}, _blanks(evidence.images)
+    for name, metric in metrics.items():
+        found = metric.score(evidence)
+        warnings += [f"{name}: {warning}" for warning in found.warnings]
+        if found.value is not None:
+            scores[name] = found
+    return scores, warnings
+
+
+def _blanks(images: Mapping[ImageRequest, ImageSet]) -> list[str]:
+    """A warning about image sets with images that show nothing: no detector sees anything in these."""
+    warnings = []
+    for request, drawn in images.items():
+        count = sum(int((batch.std(dim=(1, 2, 3)) < BLANK).sum()) for batch in drawn.batches(64))
+        if count:
+            warnings.append(
+                f"{request}: {count} of {len(drawn)} images are blank. They count as not showing the "
+                "concept, which is no erasure."
+            )
+    return warnings
+
+
+def items(
+    images: Mapping[ImageRequest, ImageSet],
+    scores: Mapping[str, Score],
+    attacks: Mapping[str, AdversarialPrompts],
+    folder: Path,
+) -> list[Item]:
+    """Each image with what the metrics said of it, as ``items.jsonl`` holds it.
+
+    Arguments:
+        attacks: What each attack found, by its name.
+        folder: The run folder, which the images' paths are relative to.
+    """
+    found: list[Item] = []
+    for request, drawn in images.items():
+        said = {name: one.per_image[request] for name, one in scores.items() if request in one.per_image}
+        for index, prompt in enumerate(drawn.prompts.prompts):
+            item: Item = {
+                "prompts": request.prompts,
+                "model": "original" if request.model == "original" else "erased",
+                "index": index,
+                "prompt": prompt,
+                "seed": drawn.prompts.seeds[index],
+                "image": os.path.relpath(drawn.path(index), folder),
+                "scores": {name: row[index] for name, row in said.items() if row[index] == row[index]},
+            }
+            if request.prompts.startswith("attack:"):
+                item["plain"] = attacks[request.prompts.removeprefix("attack:")].plain[index]
+            found.append(item)
+    return found

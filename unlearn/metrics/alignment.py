@@ -1,0 +1,80 @@
+"""Whether images show what their prompts say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unlearn.concepts import ConceptSet
+from unlearn.detectors.detector import ImageText
+from unlearn.errors import ConfigError
+from unlearn.images import ImageRequest
+from unlearn.metrics.functional import clip_similarity
+from unlearn.metrics.metric import (
+    Evidence,
+    Metric,
+    Network,
+    Score,
+    check_network,
+    check_roles,
+    pair,
+    prompts_of,
+)
+
+
+@dataclass(kw_only=True)
+class CLIPScore(Metric):
+    r"""Mean similarity of images and their prompts, :math:`100 \cos(E_I(x), E_T(p))`, not clamped.
+
+    References:
+        | CLIPScore: A Reference-free Evaluation Metric for Image Captioning (Hessel et al., 2021)
+        | https://arxiv.org/abs/2104.08718
+
+    Attributes:
+        clip: Key in ``eval.detectors`` of the CLIP. Scores of different ones cannot be compared.
+        roles: Which prompts the images are drawn from: those whose images should not change.
+    """
+
+    better = "higher"
+
+    clip: str
+    roles: list[str]
+
+    def __post_init__(self) -> None:
+        check_roles(self.roles)
+
+    def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
+        """The images of the roles, of both models."""
+        return [request for role in self.roles for request in pair(role)]
+
+    def check(self, detectors: Mapping[str, Network]) -> list[str]:
+        """Whether ``clip`` is a CLIP."""
+        return check_network("clip", self.clip, detectors, ImageText)
+
+    def score(self, evidence: Evidence) -> Score:
+        """The mean, in hundredths of a cosine."""
+        prompts = [text for role in self.roles for text in prompts_of(evidence, role).prompts]
+        if not prompts:
+            return self.undefined("100 cos", f"there are no prompts of the roles {', '.join(self.roles)}.")
+        similarity = {
+            request: self._similarity(evidence, request) for request in self.needs(evidence.concepts, ())
+        }
+        erased, original = (
+            torch.cat([similarity[pair(role)[model]] for role in self.roles]) for model in (0, 1)
+        )
+        return self.mean_score(erased, original, prompts, "100 cos", similarity)
+
+    @torch.no_grad()
+    def _similarity(self, evidence: Evidence, request: ImageRequest) -> Tensor:
+        clip = evidence.network(self.clip)
+        if not isinstance(clip, ImageText):
+            raise ConfigError(f"eval.detectors.{self.clip}: is no CLIP, and a metric asks for one.")
+        prompts = evidence.images[request].prompts.prompts
+        if not prompts:
+            return torch.empty(0, dtype=torch.double)
+        distinct = sorted(set(prompts))
+        texts = clip.text_features(distinct).cpu()[[distinct.index(prompt) for prompt in prompts]]
+        return 100 * clip_similarity(evidence.features(self.clip, request), texts)

@@ -1,0 +1,63 @@
+"""Whether what must stay is still drawn as asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unlearn.concepts import ROLES, ConceptSet
+from unlearn.errors import unknown
+from unlearn.images import ImageRequest
+from unlearn.metrics.detection import belonging
+from unlearn.metrics.metric import Evidence, Metric, Score, pair, prompts_of
+
+
+@dataclass(kw_only=True)
+class ConceptAccuracy(Metric):
+    """Share of images that show what their prompt asks for: specificity, on neighbours or on unrelated
+    concepts.
+
+    Prompts that name no label (an empty ``shows``) are not counted.
+
+    Attributes:
+        role: Which prompts the images are drawn from.
+    """
+
+    better = "higher"
+
+    role: str
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ValueError(f"role: {unknown('role', self.role, ROLES)}")
+
+    def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
+        """The images of the role, of both models."""
+        return list(pair(self.role))
+
+    def score(self, evidence: Evidence) -> Score:
+        """The accuracy, in percent."""
+        prompts = prompts_of(evidence, self.role)
+        asked = [i for i, label in enumerate(prompts.shows) if label]
+        if not asked:
+            return self.undefined(
+                "%", f"no prompt of the role '{self.role}' says what its image should show."
+            )
+        correct = {request: self._correct(evidence, request) for request in pair(self.role)}
+        erased, original = (values[asked] for values in correct.values())
+        return self.mean_score(erased, original, [prompts.prompts[i] for i in asked], "%", correct)
+
+    def _correct(self, evidence: Evidence, request: ImageRequest) -> Tensor:
+        """1, 0, or NaN where nothing was asked or the detector failed."""
+        prompts = evidence.images[request].prompts
+        correct = torch.full((len(prompts),), math.nan, dtype=torch.double)
+        for name, concept in evidence.concepts.erase.items():
+            own = belonging(prompts, name)
+            for label in sorted({prompts.shows[i] for i in own} - {""}):
+                index = [i for i in own if prompts.shows[i] == label]
+                correct[index] = evidence.shown(request, index, concept.detector, [label])
+        return correct

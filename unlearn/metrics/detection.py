@@ -1,0 +1,72 @@
+"""How often a concept still shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unlearn.concepts import ROLES, ConceptSet, PromptSet
+from unlearn.errors import unknown
+from unlearn.images import ImageRequest
+from unlearn.metrics.metric import Evidence, Metric, Score, pair, prompts_of
+
+
+@dataclass(kw_only=True)
+class DetectionRate(Metric):
+    """Share of images in which the detector of their concept sees any of its labels.
+
+    Attributes:
+        role: Which prompts the images are drawn from.
+        known_from: The original model must show the concept in at least this share of images, in percent, for
+            an erasure to be seen at all; below it the score carries a warning.
+    """
+
+    better = "lower"
+
+    role: str
+    known_from: float
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ValueError(f"role: {unknown('role', self.role, ROLES)}")
+        if not 0 <= self.known_from <= 100:
+            raise ValueError(f"known_from: must be from 0 to 100 percent, got {self.known_from}")
+
+    def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
+        """The images of the role, of both models."""
+        return list(pair(self.role))
+
+    def score(self, evidence: Evidence) -> Score:
+        """The rate, in percent."""
+        prompts = prompts_of(evidence, self.role)
+        if not len(prompts):
+            return self.undefined("%", f"the concept has no prompts of the role '{self.role}'.")
+        seen = {request: detections(evidence, request) for request in pair(self.role)}
+        erased, original = seen.values()
+        known = 100 * original.nanmean().item()
+        warnings: tuple[str, ...] = ()
+        if known < self.known_from:
+            warnings = (
+                f"the original model itself shows the concept in only {known:.0f} % of the images (below "
+                f"{self.known_from:g} %): it hardly knows it, so no erasure can be shown here.",
+            )
+        return self.mean_score(erased, original, prompts.prompts, "%", seen, warnings)
+
+
+def detections(evidence: Evidence, request: ImageRequest) -> Tensor:
+    """Whether each image shows the concept of its prompt: 1, 0, or NaN where the detector failed."""
+    prompts = evidence.images[request].prompts
+    shown = torch.full((len(prompts),), math.nan, dtype=torch.double)
+    for name, concept in evidence.concepts.erase.items():
+        if index := belonging(prompts, name):
+            shown[index] = evidence.shown(request, index, concept.detector, concept.labels)
+    return shown
+
+
+def belonging(prompts: PromptSet, concept: str) -> list[int]:
+    """Positions of the prompts that belong to one concept."""
+    return [i for i, name in enumerate(prompts.concepts) if name == concept]
