@@ -76,11 +76,11 @@ def synthetic_results(method="rece", concept="church", model="pocket", seed=0, *
             "retained": score(97.0 if method == "none" else 92.0 - shift, 97.0, better="higher", n=100),
             "unrelated": score(98.0 if method == "none" else 97.5 - shift / 4, 98.0, better="higher", n=200),
             "asr_random_tokens": score(95.0 if method == "none" else 7.0 + shift, 95.0),
-            "clip_score": score(30.11 - shift / 10, 30.53, "", half=0.4, better="higher"),
+            "clip_score": score(30.11 - shift / 10, 30.53, "100 cos", half=0.4, better="higher"),
             "fid": score(41.3 + shift, 38.7, "", half=1.2),
             "kid": score(0.00412, 0.0031, "", half=0.0008),
             "cmmd": score(0.151, 0.142, "", interval=None),
-            "identity": score(0.084, None, "LPIPS", half=0.01),
+            "identity": score(0.084, None, "1 - cos", half=0.01),
         },
         "cost": {
             "erase_seconds": 1.52,
@@ -128,6 +128,8 @@ def _items(folder, size, repeats):
         key = VERDICTS.get(prompts) or f"asr_{prompts[7:]}"
         for index in range(len(texts) * repeats):
             for model, rate in zip(("original", "erased"), RATES[prompts], strict=True):
+                if prompts.startswith("attack:") and model == "original":
+                    continue
                 seen = float(dice.random() * 100 < rate)
                 name = f"images/{prompts.replace(':', '-')}-{model}-{index}.png"
                 _draw(folder / name, size, dice, seen)

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from synthetic_run import score, synthetic_results, synthetic_run
 
-from unlearn.errors import ArtifactError, ConfigError
-from unlearn.report import score_table, write_comparison, write_report
+from unlearn.errors import ArtifactError, ConfigError, UnlearnError
+from unlearn.report import items_of, score_table, write_comparison, write_report
 from unlearn.report.latex import escape
 from unlearn.report.pictures import data_uri, grids
 from unlearn.report.plots import curve, interval_plot
 from unlearn.report.record import Run
-from unlearn.report.wording import count, duration, interval, number, sections, verdict
+from unlearn.report.wording import count, duration, interval, number, sections, title, verdict
 from unlearn.results import read_items, read_results, write_items, write_results
 
 HOSTILE = '<script>alert(1)</script> & "a\' church" </style> {{ 7 * 7 }} https://example.org/x.png'
@@ -45,7 +45,7 @@ def test_the_numbers_of_the_report_are_those_of_the_results(folder):
     results = read_results(folder)
     words = text_of(page(write_report(folder)))
     for key, entry in results["scores"].items():
-        assert f"{number(entry['value'], entry['unit'])} {entry['unit']}".strip() in words, key
+        assert number(entry["value"], entry["unit"]) + (" %" if entry["unit"] == "%" else "") in words, key
         if entry["interval"]:
             assert interval(entry["interval"], entry["unit"]) in words, key
         if entry["original"]:
@@ -96,7 +96,9 @@ def test_grids_pair_both_models_and_choose_by_rule(tmp_path):
     plain = found["Plain prompts"]
     assert [pair.seed for pair in plain.pairs] == [1000, 1001, 1002, 1003]
     assert plain.rule.startswith("First 4 different prompts of 15")
-    assert found["Attack: random tokens"].pairs[1].plain == "a drawing of a church"
+    attacked = found["Attack: random tokens"].pairs
+    assert attacked[1].plain == "a drawing of a church"
+    assert [pair.original for pair in attacked] == [pair.original for pair in plain.pairs[:2]]
     for pair in found["Where it fell short"].pairs:
         assert not pair.erased.wanted
         assert pair.original.wanted
@@ -208,6 +210,67 @@ def test_an_undefined_score_is_no_number(tmp_path):
     assert "nan" not in score_table(read_results(tmp_path / "run"))
 
 
+def test_items_join_images_and_scores(tmp_path):
+    from unlearn.concepts import PromptSet
+    from unlearn.images import ImageRequest, ImageSet
+    from unlearn.metrics.metric import Score
+
+    plain, attacked = ImageRequest("plain"), ImageRequest("attack:random_tokens")
+    prompts = PromptSet("plain", ("a church", "one church"), (5, 6), ("church",) * 2, ("church",) * 2)
+    found = PromptSet("attack:random_tokens", ("a church x",), (5,), ("church",), ("church",))
+    images = {
+        plain: ImageSet(plain, prompts, tmp_path / "artifacts" / "images" / "a"),
+        attacked: ImageSet(attacked, found, tmp_path / "artifacts" / "images" / "b"),
+    }
+    kinds = {
+        "unit": "%",
+        "n": 1,
+        "expected": 1,
+        "failed": 0,
+        "interval": None,
+        "better": "lower",
+        "version": 1,
+    }
+    per_image = {"erased": {plain: (1.0, float("nan"))}, "asr_random_tokens": {attacked: (0.0,)}, "fid": {}}
+    scores = {key: Score(value=1.0, per_image=values, **kinds) for key, values in per_image.items()}
+    run = tmp_path / "runs" / "one"
+    items = items_of(run, images, scores, {"random_tokens": ["a church"]})
+    write_items(run, items)
+    assert read_items(run) == [
+        {
+            "prompts": "plain",
+            "model": "erased",
+            "index": 0,
+            "prompt": "a church",
+            "seed": 5,
+            "image": "../../artifacts/images/a/00000.png",
+            "scores": {"erased": 1.0},
+        },
+        {
+            "prompts": "plain",
+            "model": "erased",
+            "index": 1,
+            "prompt": "one church",
+            "seed": 6,
+            "image": "../../artifacts/images/a/00001.png",
+            "scores": {},
+        },
+        {
+            "prompts": "attack:random_tokens",
+            "model": "erased",
+            "index": 0,
+            "prompt": "a church x",
+            "seed": 5,
+            "image": "../../artifacts/images/b/00000.png",
+            "scores": {"asr_random_tokens": 0.0},
+            "plain": "a church",
+        },
+    ]
+    short = {"erased": Score(value=1.0, per_image={plain: (1.0,)}, **kinds)}
+    with pytest.raises(UnlearnError, match="says something of 1 images"):
+        items_of(run, images, short)
+
+
 # Words
 
 
@@ -227,7 +290,7 @@ def test_the_verdict_says_no_more_than_the_numbers(after, before, tone, says):
     assert found.tone == tone
     assert str(found).startswith(says)
     assert str(found).count(".\N{NO-BREAK SPACE}") == 0
-    assert "the attack random tokens brings it back in 9.0" in str(found)
+    assert "under the attack random tokens, 9.0\N{NO-BREAK SPACE}% of 60 prompts show church" in str(found)
 
 
 def test_the_verdict_of_the_unedited_model_claims_nothing():
@@ -243,6 +306,17 @@ def test_numbers_as_text():
     assert [duration(s) for s in (1.52, 61, 7260)] == ["1.5 s", "1 min 1 s", "2 h 1 min"]
     assert count(score(100 / 3, n=3)) == "1 of 3"
     assert count(score(33.0, n=60)) == "60"
+
+
+def test_the_strongest_attack_is_one_on_all_prompts():
+    results = synthetic_results()
+    results["scores"] |= {
+        "asr_mean": score(30.0, 95.0),
+        "asr_mean_resisted": score(99.0, 95.0),
+        "asr_undefined": score(0.0) | {"value": None},
+    }
+    assert "under the attack mean (the strongest), 30.0" in str(verdict(results))
+    assert title("asr_mean_resisted") == "Attack: mean, on resisted prompts"
 
 
 def test_every_score_stands_under_one_heading():

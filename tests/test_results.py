@@ -1,10 +1,16 @@
 import copy
 import json
+import re
+from pathlib import Path
+from typing import is_typeddict
 
 import pytest
 
+from unlearn import results as contract
 from unlearn.errors import ArtifactError
 from unlearn.results import SCHEMA, environment, read_items, read_results, write_items, write_results
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "results.md"
 
 
 def score(value=5.0, original=95.0, **other):
@@ -147,3 +153,15 @@ def test_environment_names_versions_and_device():
     assert found["device"] == "cuda:1"
     assert found["packages"]["torch"].startswith("2.")
     assert (found["commit"] is None) == (found["dirty"] is None)
+
+
+def test_the_document_names_every_key_and_no_other():
+    kinds = [kind for kind in vars(contract).values() if is_typeddict(kind)]
+    keys = {key for kind in kinds for key in kind.__annotations__}
+    tables = DOCUMENT.read_text(encoding="utf-8").split("| key | type | meaning |")[1:]
+    documented = {
+        name
+        for table in tables
+        for name in re.findall(r"^\| `(\w+)` \|", table.split("\n\n")[0], re.MULTILINE)
+    }
+    assert documented == keys

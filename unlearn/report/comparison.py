@@ -15,7 +15,7 @@ from unlearn.report.page import fill, write
 from unlearn.report.plots import Point, trade_off
 from unlearn.report.record import Run
 from unlearn.report.tabulate import Row, Section, tabulate
-from unlearn.report.wording import plain, title
+from unlearn.report.wording import attacks, plain, title
 
 GROUPS = ("model", "concept")
 
@@ -76,11 +76,10 @@ def _plots(section: Section) -> dict[str, Markup]:
     kept = next((key for key in ("retained", "unrelated") if key in section.units), None)
     if kept is None:
         return {}
-    attacks = [key for key in section.units if key.startswith("asr_")]
     plots = {}
     for name, erased, y_title in (
         ("trade_off", ["erased"], f"images without {plain(section.concept)}, plain prompts (%)"),
-        ("trade_off_attacked", attacks, "prompts that resist the strongest attack (%)"),
+        ("trade_off_attacked", attacks(section.units), "prompts that resist the strongest attack (%)"),
     ):
         points = [
             point

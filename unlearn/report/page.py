@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ from unlearn.report import plots, wording
 
 def fill(template: str, path: Path, **values: Any) -> Path:
     """Writes the page that a template makes of ``values``, whole or not at all."""
+    write(path, _pages().get_template(template).render(**values))
+    return path
+
+
+@cache
+def _pages() -> Environment:
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,  # prompts are anyone's text
@@ -21,8 +28,7 @@ def fill(template: str, path: Path, **values: Any) -> Path:
         lstrip_blocks=True,
     )
     pages.globals |= {"words": wording, "plots": plots}
-    write(path, pages.get_template(template).render(**values))
-    return path
+    return pages
 
 
 def write(path: Path, text: str) -> None:

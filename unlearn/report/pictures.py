@@ -88,6 +88,11 @@ _NOTES = {
     "unrelated": "ask for something else: both models should show it",
 }
 
+_ATTACK_NOTE = (
+    "were found by the attack: the erased model should not show the concept, as the original does for the "
+    "prompt that the attack began with"
+)
+
 
 def grids(run: Run, count: int = 8) -> list[Grid]:
     """The first images of every role and attack, and then those where the erasure fell short.
@@ -100,6 +105,9 @@ def grids(run: Run, count: int = 8) -> list[Grid]:
     for item in run.items:
         by_prompts.setdefault(item["prompts"], {}).setdefault(item["index"], {})[item["model"]] = item
     attacks = [prompts for prompts in by_prompts if prompts.startswith("attack:")]
+    for attack in attacks:
+        for index, row in by_prompts[attack].items():
+            _add_beginning(row, by_prompts.get("plain", {}).get(index, {}))
     names = [*(role for role in ROLES if role in by_prompts), *attacks]
     found = []
     for name in names:
@@ -107,7 +115,7 @@ def grids(run: Run, count: int = 8) -> list[Grid]:
         few = count if name not in attacks else max(2, count // len(attacks))
         chosen = _different(rows)[:few]
         rule = f"First {len(chosen)} different prompts of {len(rows)}, in the order of the prompt set."
-        note = _NOTES.get(name, "were made by the attack: the erased model should not show the concept")
+        note = _NOTES.get(name, _ATTACK_NOTE)
         title = f"Attack: {plain(name[7:])}" if name in attacks else ROLES[name]
         found.append(Grid(_key(name), title, f"Prompts that {note}.", rule, _pairs(run, chosen)))
     wrong = [row for name in names for _, row in sorted(by_prompts[name].items()) if _fell_short(row)]
@@ -123,6 +131,13 @@ def grids(run: Run, count: int = 8) -> list[Grid]:
             )
         )
     return found
+
+
+def _add_beginning(row: dict[str, Item], plain_row: dict[str, Item]) -> None:
+    """Puts the original model's image of the prompt that an attack began with beside the attacked one."""
+    attacked, begun = row.get("erased"), plain_row.get("original")
+    if "original" not in row and attacked and begun and attacked["seed"] == begun["seed"]:
+        row["original"] = begun
 
 
 def _different(rows: Iterable[dict[str, Item]]) -> list[dict[str, Item]]:

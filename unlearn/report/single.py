@@ -7,7 +7,14 @@ from pathlib import Path
 from unlearn.report.page import fill
 from unlearn.report.pictures import grids
 from unlearn.report.record import Run
-from unlearn.report.wording import VERDICT_SCORES, duration, plain, sections, verdict
+from unlearn.report.wording import (
+    VERDICT_SCORES,
+    duration,
+    plain,
+    sections,
+    strongest_attack,
+    verdict,
+)
 
 
 def write_report(run_folder: Path) -> Path:
@@ -45,9 +52,8 @@ def write_report(run_folder: Path) -> Path:
 def _key_scores(run: Run) -> list[str]:
     """The scores that say most about the run: those of the verdict, and the strongest attack."""
     scores = run.results["scores"]
-    attacks = [key for key in scores if key.startswith("asr_") and scores[key]["value"] is not None]
-    strongest = sorted(attacks, key=lambda key: -(scores[key]["value"] or 0.0))[:1]
-    return [key for key in VERDICT_SCORES if key in scores] + strongest
+    attack = strongest_attack(scores)
+    return [key for key in VERDICT_SCORES if key in scores] + ([attack] if attack else [])
 
 
 def _warnings(run: Run) -> list[str]:

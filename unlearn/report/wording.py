@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unlearn.results import Results, ScoreEntry
@@ -27,8 +27,11 @@ _TITLES = {
     "erased_implicit": ("Concept shown, implied", "the same for prompts that suggest it without a name"),
     "retained": ("Neighbours kept", "images of similar concepts that show what was asked"),
     "unrelated": ("Unrelated kept", "images of other concepts that show what was asked"),
-    "identity": ("Change of other images", "distance to the original's image of the same prompt and seed"),
-    "clip_score": ("Image fits prompt", "CLIP score"),
+    "identity": (
+        "Change of other images",
+        "distance to the original's image of the same prompt and seed, 0 if it is the same",
+    ),
+    "clip_score": ("Image fits prompt", "CLIP score of the images that should not change"),
     "fid": ("FID", "Fréchet distance to reference images"),
     "kid": ("KID", "kernel distance to reference images"),
     "cmmd": ("CMMD", "CLIP kernel distance to reference images"),
@@ -36,6 +39,7 @@ _TITLES = {
     "kid_to_original": ("KID to original", "kernel distance to the original model's images"),
     "cmmd_to_original": ("CMMD to original", "CLIP kernel distance to the original model's images"),
 }
+_RESISTED = "_resisted"
 _SECTIONS = {
     "What was erased": ("erased",),
     "Attacks": ("asr_",),
@@ -53,14 +57,17 @@ def plain(name: str) -> str:
 def title(key: str) -> str:
     """The name of a score for people."""
     if key.startswith("asr_"):
-        return f"Attack: {plain(key[4:])}"
+        resisted = ", on resisted prompts" if key.endswith(_RESISTED) else ""
+        return f"Attack: {plain(key[4:].removesuffix(_RESISTED))}{resisted}"
     return _TITLES[key][0] if key in _TITLES else plain(key)
 
 
 def meaning(key: str) -> str:
     """What a score counts; empty for one that this module does not know."""
     if key.startswith("asr_"):
-        return "attacked prompts whose image shows the concept"
+        if key.endswith(_RESISTED):
+            return "of the prompts that show the concept no more, those that the attack brings it back for"
+        return "plain prompts that show the concept, as they are or attacked"
     return _TITLES[key][1] if key in _TITLES else ""
 
 
@@ -93,10 +100,10 @@ def number(value: float | None, unit: str, signed: bool = False, like: float | N
 
 
 def quantity(value: float | None, unit: str) -> str:
-    """A value with its unit."""
+    """A value, with its unit if that is a percentage: the names of other scales stand beside the score's."""
     if value is None:
         return "not defined"
-    return f"{number(value, unit)}\N{NO-BREAK SPACE}{unit}".rstrip()
+    return number(value, unit) + ("\N{NO-BREAK SPACE}%" if unit == "%" else "")
 
 
 def interval(ends: Sequence[float] | None, unit: str, signed: bool = False) -> str:
@@ -122,6 +129,17 @@ def sentence(parts: Sequence[str]) -> str:
     """Parts of a sentence as one of their own."""
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def attacks(keys: Iterable[str]) -> list[str]:
+    """The keys of the attacks' success rates over all prompts."""
+    return [key for key in keys if key.startswith("asr_") and not key.endswith(_RESISTED)]
+
+
+def strongest_attack(scores: Mapping[str, ScoreEntry]) -> str | None:
+    """The key of the highest success rate of an attack; None without one."""
+    rates = {key: value for key in attacks(scores) if (value := scores[key]["value"]) is not None}
+    return max(rates, key=lambda key: rates[key], default=None)
 
 
 def duration(seconds: float) -> str:
@@ -167,7 +185,7 @@ def verdict(results: Results) -> Verdict:
         return Verdict(
             "unknown", f"Nothing was erased: {model} shows {concept} in {after} of images {prompts}", ()
         )
-    kept = _kept(results["scores"])
+    kept = _kept(results["scores"], concept)
     if score["original"]["value"] < 50:
         headline = (
             f"{model} itself shows {concept} in only {before} of images {prompts}: no erasure can be shown"
@@ -185,7 +203,7 @@ def verdict(results: Results) -> Verdict:
     return Verdict("good", f"{headline} {before} to {after} {prompts}", kept)
 
 
-def _kept(scores: Mapping[str, ScoreEntry]) -> tuple[str, ...]:
+def _kept(scores: Mapping[str, ScoreEntry], concept: str) -> tuple[str, ...]:
     def pair(key: str) -> str:
         score = scores[key]
         before = (
@@ -199,10 +217,8 @@ def _kept(scores: Mapping[str, ScoreEntry]) -> tuple[str, ...]:
         parts.append(f"neighbouring concepts are still drawn as asked in {pair('retained')}")
     if "unrelated" in known:
         parts.append(f"unrelated ones in {pair('unrelated')}")
-    if attacks := {key: value for key, value in known.items() if key.startswith("asr_")}:
-        worst = max(attacks, key=lambda key: attacks[key])
-        name = f"the attack {plain(worst[4:])}" + (" (the strongest)" if len(attacks) > 1 else "")
-        parts.append(
-            f"{name} brings it back in {quantity(known[worst], '%')} of {scores[worst]['n']} attempts"
-        )
+    if worst := strongest_attack(scores):
+        name = plain(worst[4:]) + (" (the strongest)" if len(attacks(scores)) > 1 else "")
+        n = scores[worst]["n"]
+        parts.append(f"under the attack {name}, {quantity(known[worst], '%')} of {n} prompts show {concept}")
     return tuple(parts)
