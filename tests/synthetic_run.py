@@ -115,7 +115,9 @@ def synthetic_run(folder, items=True, size=64, repeats=1, overrides=(), **other)
     choices = [f"{group}={results[group]}" for group in ("method", "concept", "seed")]
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {o}\n" for o in [*choices, *overrides]))
-    (folder / "config.yaml").write_text(f"seed: {results['seed']}\nmodel:\n  source: package:pocket\n")
+    (folder / ".hydra" / "config.yaml").write_text(
+        f"seed: {results['seed']}\nmodel:\n  source: package:pocket\n"
+    )
     steps = [{"stage": "erase", "step": s, "time": 0.0, "loss": 2.0 / (s + 1) ** 0.5} for s in range(200)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
     return results

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from synthetic_run import score, synthetic_results, synthetic_run
 
-from unlearn.errors import ArtifactError, ConfigError, UnlearnError
-from unlearn.report import items_of, score_table, write_comparison, write_report
+from unlearn.errors import ArtifactError, ConfigError
+from unlearn.report import score_table, write_comparison, write_report
 from unlearn.report.latex import escape
 from unlearn.report.pictures import data_uri, grids
 from unlearn.report.plots import curve, interval_plot
@@ -72,7 +72,7 @@ def test_hostile_prompts_stay_text(folder):
     write_items(folder, items)
     results = read_results(folder)
     write_results(folder, results | {"warnings": [HOSTILE], "concept": "<b>x</b>", "name": "<i>y</i>"})
-    (folder / "config.yaml").write_text("concept: '</pre><script>'\n")
+    (folder / ".hydra" / "config.yaml").write_text("concept: '</pre><script>'\n")
     html = page(write_report(folder))
     assert "<script" not in html
     assert "<b>x</b>" not in html
@@ -146,7 +146,7 @@ def test_small_images_are_kept_exactly(folder, tmp_path):
 
 def test_explicit_images_of_real_models_are_a_mosaic(tmp_path):
     synthetic_run(tmp_path / "run", model="sd1.4", concept="nudity")
-    (tmp_path / "run" / "config.yaml").unlink()
+    shutil.rmtree(tmp_path / "run" / ".hydra")
     found = {grid.title: grid for grid in grids(Run.read(tmp_path / "run"))}
     assert all(
         pair.original.hidden for pair in found["Plain prompts"].pairs if pair.original.verdict == "shown"
@@ -158,7 +158,7 @@ def test_explicit_images_of_real_models_are_a_mosaic(tmp_path):
 
 
 def test_a_run_without_images_or_history_still_has_a_report(folder):
-    for name in ("items.jsonl", "metrics.jsonl", "config.yaml"):
+    for name in ("items.jsonl", "metrics.jsonl"):
         (folder / name).unlink()
     shutil.rmtree(folder / ".hydra")
     html = page(write_report(folder))
@@ -208,67 +208,6 @@ def test_an_undefined_score_is_no_number(tmp_path):
     assert "This run did not measure whether church was erased." in words
     assert "not defined" in words
     assert "nan" not in score_table(read_results(tmp_path / "run"))
-
-
-def test_items_join_images_and_scores(tmp_path):
-    from unlearn.concepts import PromptSet
-    from unlearn.images import ImageRequest, ImageSet
-    from unlearn.metrics.metric import Score
-
-    plain, attacked = ImageRequest("plain"), ImageRequest("attack:random_tokens")
-    prompts = PromptSet("plain", ("a church", "one church"), (5, 6), ("church",) * 2, ("church",) * 2)
-    found = PromptSet("attack:random_tokens", ("a church x",), (5,), ("church",), ("church",))
-    images = {
-        plain: ImageSet(plain, prompts, tmp_path / "artifacts" / "images" / "a"),
-        attacked: ImageSet(attacked, found, tmp_path / "artifacts" / "images" / "b"),
-    }
-    kinds = {
-        "unit": "%",
-        "n": 1,
-        "expected": 1,
-        "failed": 0,
-        "interval": None,
-        "better": "lower",
-        "version": 1,
-    }
-    per_image = {"erased": {plain: (1.0, float("nan"))}, "asr_random_tokens": {attacked: (0.0,)}, "fid": {}}
-    scores = {key: Score(value=1.0, per_image=values, **kinds) for key, values in per_image.items()}
-    run = tmp_path / "runs" / "one"
-    items = items_of(run, images, scores, {"random_tokens": ["a church"]})
-    write_items(run, items)
-    assert read_items(run) == [
-        {
-            "prompts": "plain",
-            "model": "erased",
-            "index": 0,
-            "prompt": "a church",
-            "seed": 5,
-            "image": "../../artifacts/images/a/00000.png",
-            "scores": {"erased": 1.0},
-        },
-        {
-            "prompts": "plain",
-            "model": "erased",
-            "index": 1,
-            "prompt": "one church",
-            "seed": 6,
-            "image": "../../artifacts/images/a/00001.png",
-            "scores": {},
-        },
-        {
-            "prompts": "attack:random_tokens",
-            "model": "erased",
-            "index": 0,
-            "prompt": "a church x",
-            "seed": 5,
-            "image": "../../artifacts/images/b/00000.png",
-            "scores": {"asr_random_tokens": 0.0},
-            "plain": "a church",
-        },
-    ]
-    short = {"erased": Score(value=1.0, per_image={plain: (1.0,)}, **kinds)}
-    with pytest.raises(UnlearnError, match="says something of 1 images"):
-        items_of(run, images, short)
 
 
 # Words

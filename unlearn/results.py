@@ -158,8 +158,8 @@ class Results(TypedDict):
         scores: By their key in ``eval.metrics``.
         cost: What the run took.
         warnings: Whole sentences about anything that makes a number doubtful; shown on top of the report.
-        artifacts: By name: ``erasure``, ``attack:<attack>``, ``images:<model>:<prompts>``,
-            ``prompts:<role>``, ``detector:<key>``.
+        artifacts: By name: ``erasure``, ``scores``, ``attack:<attack>``,
+            ``images:<model>:<prompts>``, ``prompts:<role>``, ``detector:<key>``.
         environment: Versions, commit and device.
     """
 

@@ -1,8 +1,7 @@
 """What a run found, for people: a page for one run, tables for several, and a few lines for the terminal."""
 
 from unlearn.report.comparison import write_comparison
-from unlearn.report.items import items_of
 from unlearn.report.single import write_report
 from unlearn.report.terminal import score_table
 
-__all__ = ["items_of", "score_table", "write_comparison", "write_report"]
+__all__ = ["score_table", "write_comparison", "write_report"]

@@ -16,7 +16,7 @@ from unlearn.errors import ArtifactError
 from unlearn.results import Item, Results, read_items, read_results
 
 _NAMED_APART = ("concept", "method", "model", "seed")
-_IMMATERIAL = ("device", "hydra", "outputs", "paths", "seeds", "tracker")
+_IMMATERIAL = ("device", "force", "hydra", "objective", "outputs", "paths", "seeds", "tracker")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Run:
         results: Its ``results.json``.
         items: Its ``items.jsonl``; empty if it has none.
         curves: What it logged, by name: values by step.
-        config: Its resolved configuration as YAML; empty if it was not kept.
+        config: Its configuration as YAML; empty if it was not kept.
         overrides: What was said on its command line.
     """
 
@@ -56,7 +56,7 @@ class Run:
             results=results,
             items=read_items(folder),
             curves=_curves(folder / "metrics.jsonl"),
-            config=_text(folder / "config.yaml") or _text(folder / ".hydra" / "config.yaml"),
+            config=_text(folder / ".hydra" / "config.yaml"),
             overrides=[str(override) for override in overrides],
         )
 
