@@ -77,13 +77,15 @@ class OpenClip(ImageText):
         network, prepare, _ = self._loaded
         with torch.no_grad():
             pixels = torch.stack([prepare(to_pil_image(image)) for image in images.cpu()])
-            return network.encode_image(pixels.to(self.device)).float()
+            found: Tensor = network.encode_image(pixels.to(self.device)).float()
+        return found
 
     def text_features(self, texts: list[str]) -> Tensor:
         """Text features with shape :math:`(B, D)`; what is beyond 77 tokens is cut off."""
         network, _, tokenize = self._loaded
         with torch.no_grad():
-            return network.encode_text(tokenize(texts).to(self.device)).float()
+            found: Tensor = network.encode_text(tokenize(texts).to(self.device)).float()
+        return found
 
     def reference(self) -> Tensor | None:
         """The features in ``statistics``."""
@@ -119,6 +121,6 @@ def _complete(architecture: str, weights: str) -> Iterator[None]:
     except (OSError, RuntimeError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"detector {architecture}: the weights '{weights}' cannot be loaded ({reason}). Without a network, "
+            f"detector {architecture}: the weights '{weights}' cannot be loaded ({reason}). Offline, "
             "set its 'weights' to a file that you have."
         ) from error

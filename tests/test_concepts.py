@@ -1,0 +1,163 @@
+"""Prompts and concepts."""
+
+from importlib.resources import files
+
+import pytest
+
+from unlearn.concepts import ROLES, Concept, ConceptChoice, ConceptSet, PromptSet, read_prompts, with_article
+from unlearn.errors import ConfigError
+
+CSV = 'role,prompt,seed,shows\nplain,"a church, at night",7,church\nunrelated,a cat,8,cat\nplain,a church,9,church\n'
+PACKAGED = (
+    sorted(
+        entry.name.removesuffix(".csv")
+        for entry in (files("unlearn").joinpath("data", "prompts")).iterdir()
+        if entry.name.endswith(".csv")
+    )
+    if files("unlearn").joinpath("data", "prompts").is_dir()
+    else []
+)
+
+
+def concept(**changes):
+    values = {
+        "kind": "object",
+        "phrases": ["church", "chapel"],
+        "anchor": "house",
+        "retain": ["castle"],
+        "prompts": None,
+        "detector": "judge",
+        "labels": ["church"],
+    }
+    return Concept(**(values | changes))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "church.csv").write_text(CSV)
+    return tmp_path
+
+
+def test_reads_a_prompt_file(folder):
+    prompts = ConceptSet(erase={"church": concept(prompts="church")}).prompt_set("plain", [folder])
+    assert prompts.prompts == ("a church, at night", "a church")
+    assert prompts.seeds == (7, 9)
+    assert prompts.shows == ("church", "church")
+    assert prompts.concepts == ("church", "church")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "column role, prompt, seed, shows is missing"),
+        ("role,prompt,seed\nplain,a church,1\n", "column shows is missing, got role, prompt, seed"),
+        ("role,prompt,seed,shows\n", "the prompt set is empty"),
+        ("role,prompt,seed,shows\nplain,a church,x,church\n", "row 2: seed must be .* got 'x'"),
+        ("role,prompt,seed,shows\nplain,a church,-1,church\n", "row 2: seed must be .* got '-1'"),
+        (f"role,prompt,seed,shows\nplain,a church,{2**63},church\n", "row 2: seed must be"),
+        (
+            "role,prompt,seed,shows\nplane,a church,1,church\n",
+            "row 2: Unknown role 'plane'. Did you mean 'plain'",
+        ),
+        ("role,prompt,seed,shows\nplain, ,1,church\n", "row 2: the prompt is empty"),
+        ("role,prompt,seed,shows\nplain,a church, at night,1,church\n", "row 2: must have 4 fields"),
+        ("role,prompt,seed,shows\nplain,a church\n", "row 2: must have 4 fields"),
+        ('role,prompt,seed,shows\nplain,"a church,1,church\n', "cannot be read as CSV"),
+    ],
+)
+def test_wrong_prompt_files_are_refused(tmp_path, text, said):
+    (tmp_path / "church.csv").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_prompts("church", [tmp_path])
+
+
+def test_names_the_nearest_prompt_set(folder):
+    with pytest.raises(ConfigError, match="Unknown prompt set 'chuch'. Did you mean 'church'"):
+        read_prompts("chuch", [folder])
+    with pytest.raises(ConfigError, match=r"paths.prompts: there is no folder .*nowhere"):
+        read_prompts("church", [folder / "nowhere"])
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_every_packaged_prompt_set_loads(name):
+    found = read_prompts(name)
+    for role in ROLES:
+        rows = [(prompt, seed) for prompt, seed, _ in found[role]]
+        assert rows, f"{name} has no prompts of role {role}"
+        assert len(rows) == len(set(rows)), f"{name} repeats a prompt of role {role}"
+
+
+def test_large_seeds_survive(tmp_path):
+    (tmp_path / "big.csv").write_text(f"role,prompt,seed,shows\nplain,a,{2**63 - 1},x\n")
+    assert read_prompts("big", [tmp_path])["plain"] == [("a", 2**63 - 1, "x")]
+
+
+def test_templates_say_the_phrase_and_its_other_words():
+    concepts = ConceptSet(erase={"church": concept()})
+    plain, synonym = concepts.prompt_set("plain"), concepts.prompt_set("synonym")
+    assert all("church" in prompt for prompt in plain.prompts)
+    assert all("chapel" in prompt and "church" not in prompt for prompt in synonym.prompts)
+    assert {"castle"} == set(concepts.prompt_set("neighbour").shows)
+    assert len(concepts.prompt_set("implicit")) == 0
+    assert len(set(zip(plain.prompts, plain.seeds, strict=True))) == len(plain)
+    assert (
+        "church"
+        not in ConceptSet(erase={"cat": concept(phrases=["cat"], labels=["cat"])})
+        .prompt_set("unrelated")
+        .shows
+    )
+
+
+@pytest.mark.parametrize("kind", ["object", "style", "nudity", "violence", "character"])
+def test_every_kind_has_plain_prompts_from_templates(kind):
+    prompts = ConceptSet(erase={"it": concept(kind=kind, phrases=["oddity"])}).prompt_set("plain")
+    assert len(prompts) >= 64
+    assert all("oddity" in prompt for prompt in prompts.prompts)
+
+
+def test_what_another_concept_erases_is_no_neighbour():
+    church, castle = concept(), concept(phrases=["castle"], labels=["castle"], retain=["church", "house"])
+    both = ConceptSet(erase={"church": church, "castle": castle})
+    assert both.retain == ["house"]
+    assert both.phrases == ["church", "chapel", "castle"]
+    assert set(both.prompt_set("neighbour").shows) == {"house"}
+    assert both.prompt_set("plain").limited(4).concepts == ("church", "castle", "church", "castle")
+
+
+def test_fingerprint_follows_prompts_and_seeds_only():
+    prompts = PromptSet("plain", ("a", "b"), (1, 2), ("x", "y"), ("c", "c"))
+    assert prompts.fingerprint() == PromptSet("other", ("a", "b"), (1, 2), ("", ""), ("d", "d")).fingerprint()
+    assert (
+        prompts.fingerprint() != PromptSet("plain", ("a", "b"), (1, 3), ("x", "y"), ("c", "c")).fingerprint()
+    )
+    assert (
+        prompts.fingerprint() != PromptSet("plain", ("b", "a"), (1, 2), ("x", "y"), ("c", "c")).fingerprint()
+    )
+
+
+def test_another_seed_gives_other_noise():
+    prompts = PromptSet("plain", ("a", "b"), (1, 2), ("x", "y"), ("c", "c"))
+    assert prompts.reseeded(0) == prompts
+    assert not set(prompts.reseeded(1).seeds) & set(prompts.reseeded(2).seeds)
+    assert prompts.reseeded(1).prompts == prompts.prompts
+
+
+def test_refuses_what_is_no_concept():
+    with pytest.raises(ValueError, match="kind: Unknown kind of concept 'objekt'. Did you mean 'object'"):
+        concept(kind="objekt")
+    with pytest.raises(ValueError, match="phrases: needs at least one"):
+        concept(phrases=[])
+    with pytest.raises(ValueError, match="labels: needs at least one"):
+        concept(labels=[" "])
+    with pytest.raises(ValueError, match="erase: needs at least one"):
+        ConceptSet(erase={})
+    with pytest.raises(ConfigError, match="Unknown world 'sdd'. Did you mean 'sd'"):
+        ConceptChoice(name="church", worlds={"sd": ConceptSet(erase={"church": concept()})}).world("sdd")
+
+
+def test_articles():
+    assert [with_article(word) for word in ("apple", "church", "the sea")] == [
+        "an apple",
+        "a church",
+        "the sea",
+    ]
