@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
@@ -331,6 +332,8 @@ def test_eight_runs_make_four_methods(tmp_path, eight):
     assert widths == {11}
     svg = page(tmp_path / "out" / "trade_off.svg")
     assert all(f">{name}</text>" in svg for name in ("original", "none", "uce", "rece", "esd"))
+    assert "var(" not in svg
+    assert ElementTree.fromstring(svg).tag.endswith("svg")
 
 
 def test_runs_of_other_settings_are_not_averaged(tmp_path):

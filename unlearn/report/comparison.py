@@ -12,7 +12,7 @@ from markupsafe import Markup
 from unlearn.errors import ConfigError, unknown
 from unlearn.report import latex
 from unlearn.report.page import fill, write
-from unlearn.report.plots import Point, trade_off
+from unlearn.report.plots import Point, standalone, trade_off
 from unlearn.report.record import Run
 from unlearn.report.tabulate import Row, Section, tabulate
 from unlearn.report.wording import attacks, plain, title
@@ -44,7 +44,7 @@ def write_comparison(run_folders: Iterable[Path], out_folder: Path, group_by: Se
     for section, found in zip(sections, plots, strict=True):
         for name, plot in found.items():
             suffix = f"-{section.concept}-{section.model}" if len(sections) > 1 else ""
-            write(out_folder / f"{name}{suffix}.svg", str(plot))
+            write(out_folder / f"{name}{suffix}.svg", standalone(plot))
     return fill(
         "table.html",
         out_folder / "table.html",

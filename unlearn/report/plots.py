@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from markupsafe import Markup
 from unlearn.report.wording import number
 from unlearn.results import Measured, ScoreEntry
 
-# For a plot in a file of its own; in a page, the page's variables hold.
+# The second colour of each pair is for a plot in a file of its own.
 _STYLE = Markup(
     "<style>svg.plot{font:11px system-ui,sans-serif}.plot .grid{stroke:var(--line,#dfe3e8);stroke-width:1}"
     ".plot text{fill:var(--muted,#5b6675)}.plot .name{fill:var(--ink,#18212f);font-weight:600}</style>"
@@ -160,6 +161,11 @@ def _dot(point: Point, colour: str, x: float, y: float) -> Markup:
     fill = "var(--page, #fff)" if point.hollow else colour
     dot = '<circle cx="{}" cy="{}" r="6" fill="{}" stroke="{}" stroke-width="2"/>'
     return Markup(dot).format(x, y, fill, colour)
+
+
+def standalone(plot: Markup) -> str:
+    """A plot for a file of its own, in the light theme: few programs besides browsers know CSS variables."""
+    return re.sub(r"var\(--\w+, ?(#\w+)\)", r"\1", str(plot))
 
 
 def _svg(label: str, parts: Iterable[Markup], width: int, height: int) -> Markup:
