@@ -73,7 +73,7 @@ def test_hostile_prompts_stay_text(folder):
     write_items(folder, items)
     results = read_results(folder)
     write_results(folder, results | {"warnings": [HOSTILE], "concept": "<b>x</b>", "name": "<i>y</i>"})
-    (folder / ".hydra" / "config.yaml").write_text("concept: '</pre><script>'\n")
+    (folder / ".hydra" / "config.yaml").write_text("concept: '</pre><script>'\nmodel: {world: sd}\n")
     html = page(write_report(folder))
     assert "<script" not in html
     assert "<b>x</b>" not in html
@@ -179,6 +179,17 @@ def test_damage_is_said(folder):
     with pytest.raises(ArtifactError, match=r"results\.json"):
         write_report(folder)
     assert not (folder / "report.html").exists()
+
+
+def test_a_model_of_the_pocket_world_under_another_name_is_told(tmp_path):
+    synthetic_run(tmp_path / "run", model="mine")
+    config = tmp_path / "run" / ".hydra" / "config.yaml"
+    assert not Run.read(tmp_path / "run").is_pocket
+    config.write_text("model: {world: pocket}\n")
+    assert Run.read(tmp_path / "run").is_pocket
+    config.write_text("model: {world: pocket\n")
+    with pytest.raises(ArtifactError, match=r"config\.yaml"):
+        Run.read(tmp_path / "run")
 
 
 def test_half_a_line_of_history_is_passed_over(folder):

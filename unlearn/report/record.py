@@ -30,6 +30,7 @@ class Run:
         curves: What it logged, by name: values by step.
         config: Its configuration as YAML; empty if it was not kept.
         overrides: What was said on its command line.
+        is_pocket: Whether the model is of the small drawn world that ships with the package.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class Run:
     curves: dict[str, dict[float, float]]
     config: str
     overrides: list[str]
+    is_pocket: bool
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -49,7 +51,7 @@ class Run:
         folder = Path(folder)
         results = read_results(folder)
         overrides = _parsed(folder / ".hydra" / "overrides.yaml")
-        if overrides is None:  # not started by Hydra: the choices say the same
+        if not isinstance(overrides, list):  # not started by Hydra: the choices say the same
             overrides = [f"{group}={results[group]}" for group in ("method", "model", "concept", "seed")]
         return cls(
             folder=folder,
@@ -58,6 +60,7 @@ class Run:
             curves=_curves(folder / "metrics.jsonl"),
             config=_text(folder / ".hydra" / "config.yaml"),
             overrides=[str(override) for override in overrides],
+            is_pocket=_is_pocket(results, _parsed(folder / ".hydra" / "config.yaml")),
         )
 
     @property
@@ -77,15 +80,6 @@ class Run:
         return " ".join([self.results["method"], *changes])
 
     @property
-    def is_pocket(self) -> bool:
-        """Whether the model is of the small drawn world that ships with the package."""
-        config = yaml.safe_load(self.config) if self.config else None
-        model = config.get("model") if isinstance(config, dict) else None
-        if isinstance(model, dict) and "world" in model:
-            return bool(model["world"] == "pocket")
-        return self.results["model"].startswith("pocket")
-
-    @property
     def is_explicit(self) -> bool:
         """Whether its images may show what should not be passed on by accident."""
         return not self.is_pocket and ("nudity" in self.results["concept"] or "kind: nudity" in self.config)
@@ -95,12 +89,17 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-def _parsed(path: Path) -> list[Any] | None:
+def _parsed(path: Path) -> Any:
     try:
-        found = yaml.safe_load(_text(path))
+        return yaml.safe_load(_text(path))
     except yaml.YAMLError as error:
         raise ArtifactError(f"{path}: is damaged ({error}).") from None
-    return found if isinstance(found, list) else None
+
+
+def _is_pocket(results: Results, config: Any) -> bool:
+    model = config.get("model") if isinstance(config, dict) else None
+    world = model.get("world") if isinstance(model, dict) else None
+    return bool(world == "pocket") if world else results["model"].startswith("pocket")
 
 
 def _curves(path: Path) -> dict[str, dict[float, float]]:
