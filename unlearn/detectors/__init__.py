@@ -5,10 +5,13 @@ from unlearn.detectors.imagenet import ImageNetClassifier
 from unlearn.detectors.inception import Inception
 from unlearn.detectors.nudenet import NudeNet
 from unlearn.detectors.openclip import OpenClip
+from unlearn.detectors.pocket import PocketClip, PocketJudge
 
 DETECTORS: dict[str, type[Detector] | type[ImageFeatures]] = {
     "imagenet": ImageNetClassifier,
     "inception": Inception,
     "nudenet": NudeNet,
     "open_clip": OpenClip,
+    "pocket_clip": PocketClip,
+    "pocket_judge": PocketJudge,
 }
