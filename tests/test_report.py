@@ -14,7 +14,7 @@ from synthetic_run import score, synthetic_results, synthetic_run
 from unlearn.errors import ArtifactError, ConfigError
 from unlearn.report import score_table, write_comparison, write_report
 from unlearn.report.latex import escape
-from unlearn.report.pictures import data_uri, grids
+from unlearn.report.pictures import MOST_BYTES, data_uri, grids
 from unlearn.report.plots import curve, interval_plot
 from unlearn.report.record import Run
 from unlearn.report.wording import count, duration, interval, number, sections, title, verdict
@@ -124,12 +124,14 @@ def test_verdicts_of_images_follow_the_scores(folder):
 
 
 def test_a_report_stays_small(tmp_path):
-    synthetic_run(tmp_path / "run", repeats=4)
+    synthetic_run(tmp_path / "run", repeats=6)
+    items = [item | {"prompt": f"{item['prompt']} {item['index']}"} for item in read_items(tmp_path / "run")]
+    write_items(tmp_path / "run", [item | {"plain": item["prompt"]} for item in items])
+    pairs = [pair for grid in grids(Run.read(tmp_path / "run")) for pair in grid.pairs]
+    assert len(pairs) == 7 * 8
     Image.effect_noise((512, 512), 120).convert("RGB").save(tmp_path / "noise.png")  # the hardest to compress
-    noise = (tmp_path / "noise.png").read_bytes()
-    for path in (tmp_path / "run" / "images").iterdir():
-        path.write_bytes(noise)
-    assert write_report(tmp_path / "run").stat().st_size < 3e6
+    uri, _ = data_uri(tmp_path / "noise.png")
+    assert 2 * len(pairs) * max(len(uri), MOST_BYTES * 4 // 3) < 2.5e6
 
 
 def test_small_images_are_kept_exactly(folder, tmp_path):

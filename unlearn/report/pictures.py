@@ -18,8 +18,10 @@ from unlearn.results import VERDICTS, Item
 SMALL = 128
 """Images up to this many pixels wide stay as they are; larger ones become thumbnails."""
 
+MOST_BYTES = 16_000
+"""No thumbnail is larger than this."""
+
 _THUMBNAIL = 256
-_MOST_BYTES = 20_000
 _MOSAIC = 16
 
 
@@ -228,7 +230,7 @@ def data_uri(path: Path, hidden: bool = False) -> tuple[str, bool]:
     image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
     for quality in (85, 60, 30):
         uri = _encoded(image, quality=quality)
-        if len(uri) <= _MOST_BYTES * 4 // 3:
+        if len(uri) <= MOST_BYTES * 4 // 3:
             return uri, False
     image.thumbnail((SMALL, SMALL), Image.Resampling.LANCZOS)
     return _encoded(image, quality=50), False
