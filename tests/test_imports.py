@@ -13,7 +13,8 @@ LAYERS = {
     "commands": 6,
     "run": 5,
     "config": 5,
-    "outcome": 4,
+    "stages": 5,
+    "outcome": 5,
     "checks": 4,
     "evaluation": 4,
     "report": 4,
@@ -27,6 +28,7 @@ LAYERS = {
     "concepts": 1,
     "tracking": 1,
     "artifacts": 1,
+    "provenance": 1,
     "seeding": 1,
     "errors": 0,
 }

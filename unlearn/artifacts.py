@@ -83,6 +83,14 @@ class Store:
     force: bool = False
     made: list[str] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
+    _uncounted: list[float] = field(default_factory=list, repr=False)
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Time spent in this block, as on loading a model, is not counted as making the artifact in hand."""
+        start = time.perf_counter()
+        yield
+        self._uncounted.append(time.perf_counter() - start)
 
     def once(self, kind: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """The folder of the artifact made from ``inputs``; makes it if there is none yet.
@@ -107,10 +115,10 @@ class Store:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
             try:
-                start = time.perf_counter()
+                start, before = time.perf_counter(), sum(self._uncounted)
                 with _heard() as said:
                     make(unfinished)
-                seconds = time.perf_counter() - start
+                seconds = time.perf_counter() - start - (sum(self._uncounted) - before)
                 made = {"seconds": seconds, "warnings": said, "files": _checksums(unfinished)}
                 _write(unfinished / MADE, made)
                 _write(unfinished / INPUTS, plain(inputs))

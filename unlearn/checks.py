@@ -125,12 +125,10 @@ def _files(run: RunConfig) -> Iterator[str]:
 def _device(run: RunConfig) -> Iterator[str]:
     import torch
 
-    if run.device == "auto":
-        return
     try:
         device = torch.device(run.device)
     except RuntimeError:
-        yield f"device: must be auto, cpu, cuda, cuda:<number> or mps, got {run.device}."
+        yield f"device: must be cpu, cuda, cuda:<number> or mps, got {run.device}."
         return
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -112,7 +113,7 @@ class RunConfig:
         seed: What the three seeds are unless they are set apart.
         seeds: The seed of each stage.
         paths: Folders of the user's own files.
-        device: A torch device, or ``auto`` for a GPU if there is one.
+        device: A torch device.
         outputs: Where artifacts and runs are kept.
         force: Whether to make everything again that is already there.
         objective: Name of the score that the run returns to an optimising sweeper.
@@ -148,6 +149,7 @@ def register_schemas() -> None:
         for name, cls in table.items():
             store.store(group=f"schema/{group}", name=name, node=cls)
     OmegaConf.register_new_resolver("run_name", run_name)
+    OmegaConf.register_new_resolver("auto_device", _auto_device)
     OmegaConf.register_new_resolver("by_world", _by_world)
     OmegaConf.register_new_resolver("gpus", _gpus)
 
@@ -246,8 +248,19 @@ def _problems(node: DictConfig, path: str) -> list[str]:
     return found
 
 
-def _choices(cls: type, key: str) -> str:
+def _choices(cls: type | None, key: str) -> str:
     return f". Choose one with {key}=<name>." if cls is RunConfig and key in TABLES else "."
+
+
+def _auto_device() -> str:
+    """A GPU if there is one, else the CPU; of several GPUs, each job of a sweep takes the next."""
+    import torch
+    from hydra.core.hydra_config import HydraConfig
+
+    if not (count := torch.cuda.device_count()):
+        return "cpu"
+    swept = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return f"cuda:{HydraConfig.get().job.num % count if swept else 0}"
 
 
 def _by_world(values: DictConfig, *, _root_: DictConfig) -> Any:

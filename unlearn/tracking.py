@@ -45,7 +45,7 @@ class Tracker(ABC):
         """Takes a table, one mapping a row; a path in it is that of an image."""
 
     @abstractmethod
-    def summary(self, values: Mapping[str, float]) -> None:
+    def summary(self, values: Mapping[str, float | None]) -> None:
         """Takes the numbers that stand for the whole run."""
 
     @abstractmethod
@@ -70,7 +70,7 @@ class Silent(Tracker):
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Does nothing."""
 
-    def summary(self, values: Mapping[str, float]) -> None:
+    def summary(self, values: Mapping[str, float | None]) -> None:
         """Does nothing."""
 
     def files(self, paths: Sequence[Path]) -> None:
@@ -159,11 +159,11 @@ class Wandb(Tracker):
         """Logs a table with its images."""
         import wandb
 
-        columns = list(rows[0])
-        data = [[_cell(row[column]) for column in columns] for row in rows]
+        columns: list[str | int] = list(rows[0])
+        data = [[_cell(value) for value in row.values()] for row in rows]
         self._run.log({name: wandb.Table(columns=columns, data=data)})
 
-    def summary(self, values: Mapping[str, float]) -> None:
+    def summary(self, values: Mapping[str, float | None]) -> None:
         """Sets the run's row in the project's table."""
         self._run.summary.update(dict(values))
 
@@ -171,7 +171,7 @@ class Wandb(Tracker):
         """Logs an artifact named after the run."""
         import wandb
 
-        artifact = wandb.Artifact(self._run.name, type="results")
+        artifact = wandb.Artifact(str(self._run.name), type="results")
         for path in paths:
             artifact.add_file(str(path))
         self._run.log_artifact(artifact)
@@ -204,7 +204,7 @@ class Tracking:
         for tracker in self.trackers if rows else ():
             tracker.table(name, rows)
 
-    def summary(self, values: Mapping[str, float]) -> None:
+    def summary(self, values: Mapping[str, float | None]) -> None:
         """Takes the numbers that stand for the whole run."""
         for tracker in self.trackers:
             tracker.summary(values)

@@ -95,7 +95,10 @@ def _settings(overrides: Sequence[str], last: str) -> Iterator[str]:
         values = [f"{key}={name}" for name in options(key.partition("@")[0])]
     elif given:
         value = _at(composed(overrides), key)
-        values = [f"{key}={_shown(value)}"] if value is not None and not isinstance(value, dict) else []
+        values = (
+            [f"{key}={_shown(value)}"] if value is not None and not isinstance(value, dict | list) else []
+        )
+        values = [value for value in values if "${" not in value]
     else:
         stem = key.rpartition(".")[0]
         tree = composed(overrides)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Any
 
 GROUPS = {
@@ -24,11 +23,12 @@ GROUPS = {
 
 
 @cache
-def _load(path: Traversable) -> dict[str, Any]:
+def _load(path: str) -> dict[str, Any]:
+    """A file by its path in ``conf/``."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(path.read_text(encoding="utf-8"), loader) or {}
+    return yaml.load(files("unlearn.conf").joinpath(path).read_text(encoding="utf-8"), loader) or {}
 
 
 def is_group(name: str) -> bool:
@@ -59,7 +59,7 @@ def _choices(content: dict[str, Any]) -> dict[str, str | None]:
 
 def chosen_groups() -> dict[str, str | None]:
     """The groups of a run, and what is chosen where nothing is said."""
-    choices = _choices(_load(files("unlearn.conf").joinpath("run.yaml")))
+    choices = _choices(_load("run.yaml"))
     return {group: name for group, name in choices.items() if "/" not in group}
 
 
@@ -78,7 +78,7 @@ def comment(group: str, name: str) -> str:
 
 def schema(group: str, name: str) -> str | None:
     """The name, in the group's table, of the class that a file or the one it extends configures."""
-    for entry in _load(files("unlearn.conf").joinpath(group, f"{name}.yaml")).get("defaults", ()):
+    for entry in _load(f"{group}/{name}.yaml").get("defaults", ()):
         if isinstance(entry, str) and entry.startswith(f"/schema/{group}/"):
             return entry.removeprefix(f"/schema/{group}/").partition("@")[0]
         if isinstance(entry, str) and entry != "_self_":
@@ -89,12 +89,12 @@ def schema(group: str, name: str) -> str | None:
 def composed(overrides: Sequence[str] = ()) -> dict[str, Any]:
     """What ``run.yaml`` and the groups chosen on the line set, as far as plain YAML tells."""
     root = files("unlearn.conf")
-    content = _load(root.joinpath("run.yaml"))
+    content = _load("run.yaml")
     chosen = chosen_groups()
     said = dict(word.split("=", 1) for word in overrides if "=" in word)
     experiment = said.get("experiment")
     if experiment and root.joinpath("experiment", f"{experiment}.yaml").is_file():
-        override = _choices(_load(root.joinpath("experiment", f"{experiment}.yaml")))
+        override = _choices(_load(f"experiment/{experiment}.yaml"))
         chosen |= {group: name for group, name in override.items() if group in chosen}
     tree: dict[str, Any] = {}
     for group, name in (chosen | {k: v for k, v in said.items() if k in chosen}).items():
@@ -107,10 +107,9 @@ def composed(overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def tree_of(group: str, name: str) -> dict[str, Any]:
     """What a file of a group sets, with what it takes from others."""
-    path = files("unlearn.conf").joinpath(group, f"{name}.yaml")
-    if not path.is_file():
+    if not files("unlearn.conf").joinpath(group, f"{name}.yaml").is_file():
         return {}
-    content = _load(path)
+    content = _load(f"{group}/{name}.yaml")
     tree: dict[str, Any] = {}
     for entry in content.get("defaults", ()):
         if isinstance(entry, str):

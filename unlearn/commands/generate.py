@@ -26,7 +26,6 @@ def main(arguments: argparse.Namespace) -> None:
     from unlearn.images import write_image
     from unlearn.models.erasure import Erasure
     from unlearn.models.sampling import draw
-    from unlearn.run import pick_device
 
     if arguments.run is not None and arguments.overrides:
         raise ConfigError("generate: give either --run, which brings its settings, or settings of your own.")
@@ -39,7 +38,7 @@ def main(arguments: argparse.Namespace) -> None:
     changes = erasure(arguments.run) if arguments.run is not None and not arguments.original else Erasure()
     prompts = [prompt for prompt in arguments.prompt for _ in range(arguments.count)]
     seeds = [arguments.seed + i for _ in arguments.prompt for i in range(arguments.count)]
-    model = config.model.load(pick_device(config.device))
+    model = config.model.load(config.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
     done = 0
     with model.erased(changes) as erased:

@@ -35,14 +35,14 @@ def job(config: DictConfig) -> float | None:
     """
     about = HydraConfig.get()
     folder = Path(about.runtime.output_dir)
-    choices = about.runtime.choices
+    choices: dict[str, str] = dict(about.runtime.choices)
     try:
         settings = resolve(config)
         label = Label(
             name=folder.name,
             fingerprint=folder.name.rpartition("-")[2],
-            method=choices.method,
-            model=choices.model,
+            method=choices["method"],
+            model=choices["model"],
             concept=settings.concept.name,
             group=os.environ.get("WANDB_RUN_GROUP") if about.mode == RunMode.MULTIRUN else None,
         )

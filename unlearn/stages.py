@@ -1,0 +1,276 @@
+"""The stages of a run, each a function of what the ones before it made.
+
+A stage asks the store for its artifact and does the work only where there is none. The model is loaded when
+the first of them has to: a run that finds everything loads nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unlearn import evaluation
+from unlearn.artifacts import Store, seconds, warned
+from unlearn.attacks.attack import AdversarialPrompts, Target
+from unlearn.concepts import PromptSet
+from unlearn.config import RunConfig
+from unlearn.errors import ArtifactError
+from unlearn.images import ImageRequest, ImageSet
+from unlearn.methods.method import Context
+from unlearn.metrics.metric import Evidence, Metric
+from unlearn.models.model import DiffusionModel, Erasure
+from unlearn.models.source import locate
+from unlearn.provenance import code, digest
+from unlearn.results import Item, ScoreEntry
+from unlearn.tracking import Tracking
+
+COST = "cost.json"
+
+
+@dataclass
+class Source:
+    """The original model, loaded when it is first asked for.
+
+    Attributes:
+        config: The run.
+        store: Keeps the time of loading apart from that of the work.
+        prompts: All that will be drawn: looked at before any work is done, since none may be too long.
+    """
+
+    config: RunConfig
+    store: Store
+    prompts: Sequence[str]
+    _model: DiffusionModel | None = field(default=None, repr=False)
+
+    def __call__(self) -> DiffusionModel:
+        """The model."""
+        if self._model is None:
+            with self.store.uncounted():
+                self._model = self.config.model.load(self.config.device)
+                self._model.tokenize(self.prompts)
+        return self._model
+
+    def release(self) -> None:
+        """Frees its memory."""
+        self._model = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def identity(self) -> dict[str, Any]:
+        """All that the original model's predictions depend on."""
+        card = self.config.model
+        if (folder := locate(card.source, card.revision)) is None:
+            folder = self().folder  # fetches it
+        return {
+            "class": type(card).__name__,
+            "code": code(),
+            "dtype": card.dtype,
+            "weights": digest(folder),
+        }
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What the method did.
+
+    Attributes:
+        erasure: The changes.
+        folder: The artifact.
+        inputs: All that they depend on.
+        cost: ``seconds``, ``forwards`` and ``peak_memory_gib``.
+    """
+
+    erasure: Erasure
+    folder: Path
+    inputs: Mapping[str, Any]
+    cost: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What the attacks found.
+
+    Attributes:
+        found: The prompts, by the attack's name.
+        folders: The artifacts.
+    """
+
+    found: dict[str, AdversarialPrompts]
+    folders: dict[str, Path]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the metrics say.
+
+    Attributes:
+        scores: By their name, as in ``results.json``.
+        warnings: Sentences about what makes a number doubtful.
+        rows: One for each image, with its path relative to ``root``.
+        root: The folder of all artifacts.
+        folder: The artifact.
+    """
+
+    scores: dict[str, ScoreEntry]
+    warnings: list[str]
+    rows: list[Item]
+    root: Path
+    folder: Path
+
+    def items(self, folder: Path) -> list[Item]:
+        """The rows with paths relative to ``folder``."""
+        prefix = os.path.relpath(self.root, folder)
+        return [{**row, "image": f"{prefix}/{row['image']}"} for row in self.rows]
+
+
+def load(config: RunConfig, store: Store, prompts: Mapping[str, PromptSet]) -> Source:
+    """The original model, not loaded yet."""
+    texts = [prompt for each in prompts.values() for prompt in each.prompts]
+    return Source(config, store, [*config.concepts.phrases, *dict.fromkeys(texts)])
+
+
+def erase(config: RunConfig, store: Store, source: Source, tracking: Tracking) -> Erased:
+    """Runs the method, or finds what it did; either way its history ends up in ``tracking``."""
+    inputs = {
+        "concepts": config.concepts,
+        "method": config.method,
+        "seed": config.seeds.erase,
+        "source": source.identity(),
+    }
+    logged: set[int] = set()
+
+    def log(values: Mapping[str, float], step: int) -> None:
+        logged.add(step)
+        tracking.log("erase", values, step)
+
+    def make(folder: Path) -> None:
+        model = source()
+        start, forwards = time.perf_counter(), model.forwards
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        context = Context(
+            seed=config.seeds.erase,
+            scratch=store.scratch("erasure", inputs),
+            log=log,
+            progress=sys.stderr.isatty(),
+        )
+        erasure = config.method.erase(model, config.concepts, context)
+        cost = {
+            "seconds": time.perf_counter() - start,
+            "forwards": model.forwards - forwards,
+            "peak_memory_gib": _peak_memory(),
+        }
+        erasure.save(folder)
+        (folder / COST).write_text(json.dumps(cost))
+
+    folder = store.once("erasure", inputs, make)
+    erasure = Erasure.load(folder)
+    for index, row in enumerate(erasure.history):  # of a run that was resumed, or of an earlier one
+        step = int(row.get("step", index))
+        if step not in logged:
+            log({key: value for key, value in row.items() if key != "step"}, step)
+    return Erased(erasure, folder, inputs, _read(folder / COST))
+
+
+def attack(config: RunConfig, store: Store, source: Source, erased: Erased, plain: PromptSet) -> Attacked:
+    """Runs each attack on the erased model, or finds what it found."""
+    concepts, detectors = config.concepts, config.eval.detectors
+    judges = {name: detectors[concept.detector] for name, concept in concepts.erase.items()}
+    depends = {"detectors": judges, "erased": erased.inputs, "sampler": config.model.sampler}
+
+    def target() -> Target:
+        return Target(source(), erased.erasure, concepts, judges, config.model.sampler)
+
+    found, folders = {}, {}
+    for name, method in config.eval.attacks.items():
+        found[name], folders[name] = evaluation.attack(
+            name, method, plain, target, store, depends, config.seeds.attack
+        )
+    return Attacked(found, folders)
+
+
+def generate(
+    config: RunConfig,
+    store: Store,
+    source: Source,
+    erased: Erased,
+    needed: Iterable[ImageRequest],
+    prompts: Mapping[str, PromptSet],
+) -> dict[ImageRequest, ImageSet]:
+    """Draws the images that the metrics need, or finds them."""
+    sources = {"original": erased.inputs["source"], "erased": erased.inputs}
+    return {
+        request: evaluation.generate(
+            request, prompts[request.prompts], source, erased.erasure, config.model.sampler, store, sources
+        )
+        for request in needed
+    }
+
+
+def score(
+    config: RunConfig,
+    store: Store,
+    metrics: Mapping[str, Metric],
+    images: Mapping[ImageRequest, ImageSet],
+    attacks: Attacked,
+) -> Scored:
+    """Takes every metric, or finds what it was."""
+    inputs = {
+        "attacks": {name: folder.name for name, folder in attacks.folders.items()},
+        "code": code(),
+        "concepts": config.concepts,
+        "detectors": config.eval.detectors,
+        "failures": config.eval.failures,
+        "images": {str(request): drawn.folder.name for request, drawn in images.items()},
+        "metrics": metrics,
+        "prompts": {str(request): drawn.prompts.shows for request, drawn in images.items()},
+    }
+
+    def make(folder: Path) -> None:
+        evidence = Evidence(config.concepts, images, config.eval.detectors, config.eval.failures)
+        scores, warnings = evaluation.score(metrics, evidence)
+        rows = evaluation.items(images, scores, attacks.found, store.root)
+        content = {
+            "scores": {name: one.to_json() for name, one in scores.items()},
+            "warnings": warnings,
+            "items": rows,
+        }
+        (folder / "scores.json").write_text(json.dumps(content, ensure_ascii=False, allow_nan=False))
+
+    folder = store.once("scores", inputs, make)
+    found = _read(folder / "scores.json")
+    return Scored(found["scores"], found["warnings"], found["items"], store.root, folder)
+
+
+def spent(folders: Iterable[Path]) -> float:
+    """Seconds that artifacts took to make, each counted once."""
+    return sum(seconds(folder) for folder in dict.fromkeys(folders))
+
+
+def said(folders: Iterable[Path]) -> list[str]:
+    """What was warned of while artifacts were made, each sentence once."""
+    return list(dict.fromkeys(text for folder in folders for text in warned(folder)))
+
+
+def _peak_memory() -> float:
+    """Of the GPU since the erasure began, or of the process where there is none, in GiB."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}). Run again with force=true.") from None
