@@ -71,6 +71,8 @@ class DiffusionModel(ABC):
         prediction: What :meth:`predict` returns: ``"epsilon"`` or ``"v_prediction"``.
         alphas_cumprod: :math:`\\alpha_t^2` of every training timestep, with shape :math:`(T,)`, float32.
         folder: Where the weights came from.
+        scheduler_config: The checkpoint's own ``scheduler_config.json``.
+        pipeline: The diffusers pipeline that opens such a checkpoint.
         forwards: Latents that went through the denoiser so far.
     """
 
@@ -81,6 +83,8 @@ class DiffusionModel(ABC):
     prediction: str
     alphas_cumprod: Tensor
     folder: Path
+    scheduler_config: dict[str, Any]
+    pipeline: ClassVar[str]
     forwards: int
 
     @abstractmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -120,11 +121,13 @@ def matching(model: DiffusionModel, patterns: str | Sequence[str]) -> dict[str, 
     return chosen
 
 
-def _nearest(glob: str, names: Sequence[str] | dict[str, nn.Parameter]) -> str:
-    """Names like the pattern: selections, and parameters."""
+def _nearest(glob: str, names: Iterable[str]) -> str:
+    """Names like the pattern: a selection, or the words of parameter names that its own words may have meant."""
     bare = glob.removeprefix("!")
-    near = get_close_matches(bare, SELECTIONS, n=2) or get_close_matches(
-        bare.replace("*", ""), names, n=3, cutoff=0.3
-    )
+    near = get_close_matches(bare, SELECTIONS, n=2)
+    if not near:
+        words = {word for name in names for word in name.split(".")}
+        strange = (word for word in re.split(r"[.*?\[\]]+", bare) if word and word not in words)
+        near = [match for word in strange for match in get_close_matches(word, words, n=2)]
     known = ", ".join(sorted(SELECTIONS))
     return (f"Nearest: {', '.join(near)}. " if near else "") + f"Named selections: {known}."

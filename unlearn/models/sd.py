@@ -110,6 +110,7 @@ class StableDiffusionModel(DiffusionModel):
     """A loaded Stable Diffusion 1 or 2."""
 
     features = StableDiffusion.features
+    pipeline = "StableDiffusionPipeline"
 
     def __init__(
         self, folder: Path, parts: dict[str, nn.Module], tokenizer: Any, scheduler_config: dict[str, Any]
@@ -123,7 +124,7 @@ class StableDiffusionModel(DiffusionModel):
         self._text: Any = parts["text_encoder"]
         self._vae: Any = parts["vae"]
         self.max_tokens = tower(self._text).config.max_position_embeddings
-        self._scheduler_config = scheduler_config
+        self.scheduler_config = scheduler_config
         self.prediction = scheduler_config.get("prediction_type", "epsilon")
         if self.prediction not in PREDICTIONS:
             raise ConfigError(
@@ -140,7 +141,7 @@ class StableDiffusionModel(DiffusionModel):
         """A scheduler made as ``from_config`` makes it for a diffusers pipeline."""
         import diffusers
 
-        scheduler = getattr(diffusers, SCHEDULERS[name]).from_config(self._scheduler_config)
+        scheduler = getattr(diffusers, SCHEDULERS[name]).from_config(self.scheduler_config)
         scheduler.set_timesteps(steps, device=self.device)
         return scheduler
 

@@ -1,0 +1,139 @@
+"""Exported folders: whole or absent, and readable by libraries of both generations."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from tiny_checkpoint import assert_untouched, state, tiny_settings
+
+from unlearn.errors import ArtifactError, ConfigError, IncompatibleError
+from unlearn.models.export import export
+from unlearn.models.guards import Guard
+from unlearn.models.model import Erasure
+from unlearn.models.sampling import draw
+
+EDITED = (
+    "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight",
+    "text_encoder.encoder.layers.0.mlp.fc1.weight",
+)
+
+
+@pytest.fixture(scope="module")
+def erasure(tiny) -> Erasure:
+    own = dict(tiny.named_parameters())
+    generator = torch.Generator().manual_seed(0)
+    return Erasure(
+        weights={name: own[name] + torch.randn(own[name].shape, generator=generator) for name in EDITED}
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(tiny, erasure, tmp_path_factory):
+    before = state(tiny)
+    folder = tmp_path_factory.mktemp("export") / "new" / "church-free"
+    export(tiny, erasure, folder)
+    assert_untouched(tiny, before)
+    assert [entry.name for entry in folder.parent.iterdir()] == ["church-free"]
+    return folder
+
+
+def test_plain_diffusers_draws_the_erased_models_images(tiny, erasure, exported):
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(exported)
+    pipe.set_progress_bar_config(disable=True)
+    settings = tiny_settings(exported).sampler
+    prompts = ["a photo of a cat"]
+    with tiny.erased(erasure):
+        ours = torch.cat(list(draw(tiny, prompts, [3], settings)))
+    (original,) = draw(tiny, prompts, [3], settings)
+    theirs = pipe(
+        prompts,
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance,
+        height=32,
+        width=32,
+        generator=torch.Generator().manual_seed(3),
+        output_type="pt",
+    ).images
+    assert torch.equal(ours, theirs)
+    assert not torch.allclose(ours, original, atol=1e-3)
+
+
+def test_our_loader_reads_every_weight_back(tiny, erasure, exported):
+    settings = tiny_settings(exported)
+    assert settings.check() == []
+    own = state(settings.load("cpu"))
+    expected = state(tiny) | erasure.weights
+    assert own.keys() == expected.keys()
+    assert all(torch.equal(own[name], expected[name]) for name in own)
+
+
+def test_an_export_can_be_exported(exported, tmp_path):
+    export(tiny_settings(exported).load("cpu"), Erasure(), tmp_path / "again")
+    for file in sorted(path.relative_to(exported) for path in exported.rglob("*") if path.is_file()):
+        assert (tmp_path / "again" / file).read_bytes() == (exported / file).read_bytes(), file
+
+
+def test_names_and_files_are_those_that_older_readers_need(exported):
+    with safe_open(exported / "text_encoder" / "model.safetensors", "pt") as file:
+        assert all(name.startswith("text_model.") for name in file.keys())  # noqa: SIM118 -- no mapping
+        assert "text_model.final_layer_norm.weight" in file.keys()  # noqa: SIM118
+        assert file.metadata() == {"format": "pt"}
+    names = {path.name for path in (exported / "tokenizer").iterdir()}
+    assert names >= {"vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"}
+    assert (
+        json.loads((exported / "tokenizer" / "tokenizer_config.json").read_text())["model_max_length"] == 77
+    )
+    index = json.loads((exported / "model_index.json").read_text())
+    assert index["_class_name"] == "StableDiffusionPipeline"
+    assert index["text_encoder"] == ["transformers", "CLIPTextModel"]
+
+
+def test_the_tokenizer_can_be_built_from_the_old_files_alone(tiny, exported, tmp_path):
+    from transformers import CLIPTokenizer
+
+    for name in ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((exported / "tokenizer" / name).read_bytes())
+    prompts = ["A photo of a church, and Van Gogh's!", "", "tench"]
+    old = CLIPTokenizer.from_pretrained(tmp_path)
+    assert old(prompts)["input_ids"] == tiny.tokenizer(prompts)["input_ids"]
+
+
+def test_nothing_tells_of_the_machine_it_was_made_on(tiny_folder, exported):
+    for file in exported.rglob("*.json"):
+        assert str(tiny_folder.parent) not in file.read_text()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tiny, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="exists already"):
+        export(tiny, Erasure(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_export_that_fails_leaves_nothing(tiny, tmp_path, monkeypatch, error):
+    def fail(vae, folder):
+        assert vae is tiny.parts["vae"]
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{")
+        raise error
+
+    monkeypatch.setattr(type(tiny.parts["vae"]), "save_pretrained", fail)
+    before = state(tiny)
+    with pytest.raises(type(error)):
+        export(tiny, Erasure(), tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+    assert_untouched(tiny, before)
+
+
+def test_what_no_folder_can_hold_is_refused(tiny, tmp_path):
+    with pytest.raises(IncompatibleError, match="while images are drawn"):
+        export(tiny, Erasure(guard=Guard()), tmp_path / "new")
+    with pytest.raises(ArtifactError, match="not in this model"):
+        export(tiny, Erasure(weights={"unet.x": torch.zeros(1)}), tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,99 @@
+"""Writes an erased model as a folder that plain diffusers opens, old versions and new."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from unlearn.errors import ConfigError, IncompatibleError
+from unlearn.models.model import DiffusionModel, Erasure
+
+#: What the libraries write of the machine they run on; it is nobody else's business.
+LOCAL = ("_name_or_path", "backend", "is_local", "local_files_only")
+
+
+def export(model: DiffusionModel, erasure: Erasure, folder: Path) -> None:
+    """Writes the model with the erasure applied, in the dtype in which it is loaded.
+
+    The folder appears when it is whole, or not at all.
+
+    Arguments:
+        model: The original model; it is as before afterwards.
+        erasure: What to apply.
+        folder: A folder that does not exist yet, or is empty.
+
+    Raises:
+        ConfigError: If there is something in ``folder``.
+        IncompatibleError: If the erasure acts while sampling, so that no weights could hold it.
+    """
+    if erasure.guard is not None:
+        raise IncompatibleError(
+            "export: this erasure acts while images are drawn; a folder of weights cannot hold it."
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"export: {folder} exists already. Give another folder, or remove it first.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        whole = Path(scratch) / "model"
+        with model.erased(erasure):
+            _write(model, whole)
+        whole.replace(folder)
+
+
+def _write(model: DiffusionModel, folder: Path) -> None:
+    index: dict[str, Any] = {"_class_name": model.pipeline}
+    for name, module in model.parts.items():
+        if name.startswith("text_encoder"):
+            _write_text_encoder(module, folder / name)
+            index[name] = ["transformers", type(module).__name__]
+        else:
+            part: Any = module
+            part.save_pretrained(folder / name)
+            _rewrite(folder / name / "config.json")
+            index[name] = ["diffusers", type(module).__name__]
+    for name in [part.replace("text_encoder", "tokenizer") for part in model.parts if "text" in part]:
+        _write_tokenizer(model, folder / name)
+        index[name] = ["transformers", "CLIPTokenizer"]
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(model.scheduler_config, indent=2))
+    index["scheduler"] = ["diffusers", model.scheduler_config["_class_name"]]
+    index |= {"feature_extractor": [None, None], "image_encoder": [None, None]}
+    index |= {"safety_checker": [None, None], "requires_safety_checker": False}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2, sort_keys=True))
+
+
+def _write_text_encoder(module: nn.Module, folder: Path) -> None:
+    """Writes weights under ``text_model.…``, where readers before transformers 5 look for them.
+
+    Transformers 5 has no such level in its modules, and writes one only if it read one.
+    """
+    from safetensors.torch import save_file
+
+    encoder: Any = module
+    encoder.config.architectures = [type(module).__name__]
+    encoder.config.save_pretrained(folder)
+    _rewrite(folder / "config.json")
+    weights = {
+        name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}": weight
+        for name, weight in module.state_dict().items()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _write_tokenizer(model: DiffusionModel, folder: Path) -> None:
+    """Writes the files of both generations; transformers 5 alone would only write ``tokenizer.json``."""
+    model.tokenizer.save_pretrained(folder)
+    _rewrite(folder / "tokenizer_config.json")
+    model.tokenizer.backend_tokenizer.model.save(str(folder))
+    (folder / "special_tokens_map.json").write_text(json.dumps(model.tokenizer.special_tokens_map, indent=2))
+
+
+def _rewrite(file: Path) -> None:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(
+        json.dumps({k: v for k, v in content.items() if k not in LOCAL}, indent=2), encoding="utf-8"
+    )
