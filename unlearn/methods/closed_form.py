@@ -77,7 +77,7 @@ class Solution:
     Attributes:
         readout: :math:`X`, with shape :math:`(n, d)`, float64. It tells how much of each erased row is in an
             embedding.
-        condition: Condition number of :math:`G` in the 2-norm, good to a few per cent.
+        condition: Condition number, in the 2-norm and good to a few per cent, of the system that was solved.
     """
 
     readout: Tensor
@@ -112,20 +112,13 @@ def solve(
         rows = torch.cat([erase_scale**0.5 * erased, preserve_scale**0.5 * retained.double()])
         system = rows @ rows.T
         system.diagonal().add_(ridge)
-        factor = _cholesky(system)
+        factor, condition = _factorised(system)
         readout = erase_scale**0.5 * torch.cholesky_solve(rows, factor)[: len(erased)]
-        # Directions outside the rows have the eigenvalue `ridge`, the smallest one.
-        condition = _largest_eigenvalue(lambda x: system @ x, system) / ridge
     else:
         system = erase_scale * gram(erased) + preserve_scale * gram(retained)
         system.diagonal().add_(ridge)
-        factor = _cholesky(system)
+        factor, condition = _factorised(system)
         readout = erase_scale * torch.cholesky_solve(erased.T, factor).T
-        condition = _largest_eigenvalue(lambda x: system @ x, system) * _largest_eigenvalue(
-            lambda x: torch.cholesky_solve(x, factor), system
-        )
-    if condition > LARGEST_CONDITION:
-        raise _ill_conditioned(condition)
     return Solution(readout, condition)
 
 
@@ -175,17 +168,16 @@ def _largest_eigenvalue(product: Callable[[Tensor], Tensor], like: Tensor) -> fl
     return float(values[-1])
 
 
-def _cholesky(system: Tensor) -> Tensor:
-    factor: Tensor
+def _factorised(system: Tensor) -> tuple[Tensor, float]:
+    """Cholesky factor and condition number of a symmetric positive definite matrix."""
     factor, failed = torch.linalg.cholesky_ex(system)
-    if int(failed):
-        raise _ill_conditioned(float("inf"))
-    return factor
-
-
-def _ill_conditioned(condition: float) -> ConfigError:
-    return ConfigError(
-        f"method.ridge: the system that the edit solves is ill-conditioned: its condition number is "
-        f"{condition:.1e}, and {LARGEST_CONDITION:.0e} is the limit. "
-        "Raise method.ridge."
-    )
+    condition = float("inf")
+    if not int(failed):
+        condition = _largest_eigenvalue(lambda x: system @ x, system)
+        condition *= _largest_eigenvalue(lambda x: torch.cholesky_solve(x, factor), system)
+    if condition > LARGEST_CONDITION:
+        raise ConfigError(
+            "method.ridge: the system that the edit solves is ill-conditioned: its condition number is "
+            f"{condition:.1e}, and {LARGEST_CONDITION:.0e} is the limit. Raise method.ridge."
+        )
+    return factor, condition

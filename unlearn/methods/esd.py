@@ -80,9 +80,9 @@ class ESD(Method):
         states: Latents taken from each trajectory, at different timesteps.
         refresh: Draw new latents with the weights under training every so many steps; None draws all latents
             with the original weights beforehand.
-        erase_from: A broader prompt, such as "a cowboy" where "a cowboy hat" is erased: only the concept's
-            share is taken out of it, and the trained prediction is the one under this prompt. None trains the
-            concept itself.
+        erase_from: A broader prompt, such as "a cowboy" where "a cowboy hat" is erased: latents are drawn for
+            it, the trained prediction is the one under it, and the concept's share is taken out of its own.
+            None trains the concept itself.
         optimizer: How each step is taken.
         sampler: How the trajectories are drawn.
     """
@@ -114,36 +114,37 @@ class ESD(Method):
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Trains the selected parameters."""
         self.check(model, concepts)
+        phrases = concepts.phrases
         with torch.no_grad():
-            asked = model.encode(concepts.phrases if self.erase_from is None else [self.erase_from])
-            drawn = model.encode(["", *concepts.phrases])
+            concept = model.encode(phrases)
+            asked = concept if self.erase_from is None else model.encode([self.erase_from] * len(phrases))
+            prompts = Conditioning.cat([model.encode([""]), asked])
         kept: dict[int, States] = {}
 
-        def loss(step: int) -> Tensor:
-            block, offset = divmod(step, self.refresh or self.steps)
-            if block not in kept:
-                kept.clear()
-                kept[block] = self.stored(model, selection, drawn, block, context)
-            states = kept[block][torch.arange(offset * self.batch_size, (offset + 1) * self.batch_size)]
-            return self.loss(model, selection, states, asked)
-
-        with select(model, self.parameters) as selection:
-            return finished(selection, fit(selection, loss, self.steps, self.optimizer, context))
-
-    def loss(
-        self, model: DiffusionModel, selection: Selection, states: States, asked: Conditioning
+        def loss(
+        self,
+        model: DiffusionModel,
+        selection: Selection,
+        states: States,
+        asked: Conditioning,
+        concept: Conditioning,
     ) -> Tensor:
-        """Mean squared distance of the trained prediction from its target, with shape :math:`()`."""
-        latents, timesteps = states.latents.to(model.device), states.timesteps.to(model.device)
-        if self.erase_from is None:
-            conditioning, base = asked[states.prompts.tolist()], states.unconditional.to(model.device)
-        else:
-            conditioning = asked.repeat(len(states))
+        """Mean squared distance of the trained prediction from its target, with shape :math:`()`.
+
+        Arguments:
+            asked: The prompts that the states were drawn for.
+            concept: The phrases to erase; the same unless :attr:`erase_from` is given.
+        """
+        rows, device = states.prompts.tolist(), model.device
+        latents, timesteps = states.latents.to(device), states.timesteps.to(device)
+        conditional, unconditional = states.conditional.to(device), states.unconditional.to(device)
+        base = unconditional
+        if self.erase_from is not None:
+            base = conditional
             with selection.original():
-                base = model.predict(latents, timesteps, conditioning)
-        concept = (states.conditional - states.unconditional).to(model.device)
-        target = base - self.negative_guidance * concept
-        return (model.predict(latents, timesteps, conditioning) - target).square().mean()
+                conditional = model.predict(latents, timesteps, concept[rows])
+        target = base - self.negative_guidance * (conditional - unconditional)
+        return (model.predict(latents, timesteps, asked[rows]) - target).square().mean()
 
     def stored(
         self, model: DiffusionModel, selection: Selection, prompts: Conditioning, block: int, context: Context
@@ -188,7 +189,7 @@ class ESD(Method):
         """Draws trajectories and takes latents out of them.
 
         Arguments:
-            prompts: The empty prompt and the concept's.
+            prompts: The empty prompt, and those to draw for.
             which: Number of each trajectory's prompt, from 0.
             stops: Steps of each trajectory at which latents are taken.
             seeds: Seed of each trajectory's noise.

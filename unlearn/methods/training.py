@@ -131,7 +131,7 @@ def _resume(checkpoint: Path, selection: Selection, adam: torch.optim.Optimizer)
     try:
         state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ArtifactError(f"erase: cannot read the checkpoint {checkpoint} ({error}). {mend}") from error
+        raise ArtifactError(f"erase: cannot read the checkpoint {checkpoint}. {mend}") from error
     if state["parameters"].keys() != selection.parameters.keys():
         raise ArtifactError(f"erase: the checkpoint {checkpoint} belongs to other parameters. {mend}")
     for name, parameter in selection.parameters.items():

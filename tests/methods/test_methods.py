@@ -1,0 +1,133 @@
+"""What holds for every method."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from method_cases import concept_set, configured
+
+from unlearn.concepts import ConceptSet
+from unlearn.errors import ConfigError, IncompatibleError
+from unlearn.methods import METHODS
+from unlearn.models.parameters import matching
+
+FEW_STEPS = ("steps=2", "batch_size=2", "states=1", "sampler.steps=3")
+ERASING = ["uce", "uce_2023", "rece", "esd", "esd_u", "esd_x_strict"]
+EDITED = {
+    "esd": ["cross_attention"],
+    "esd_u": ["no_cross_attention", "!unet.*norm*"],
+}
+
+
+def method(name: str):
+    return configured(name, *(FEW_STEPS if name.startswith("esd") else ()))
+
+
+def values(model) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def assert_untouched(model, before: dict[str, torch.Tensor]) -> None:
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+        assert parameter.grad is None
+        assert not parameter.requires_grad
+
+
+def test_every_method_is_tried_here():
+    tried = {type(method(name)) for name in [*ERASING, "none"]}
+    assert tried == set(METHODS.values())
+
+
+@pytest.mark.parametrize("name", ERASING)
+def test_erasing_changes_the_documented_weights_and_leaves_the_model(name, tiny, context):
+    before = values(tiny)
+    erasure = method(name).erase(tiny, concept_set("church"), context)
+    assert_untouched(tiny, before)
+    assert erasure.weights.keys() == matching(tiny, EDITED.get(name, ["cross_attention_kv"])).keys()
+    assert all(not torch.equal(weight, before[key]) for key, weight in erasure.weights.items())
+    assert erasure.history
+    with tiny.erased(erasure):
+        after = values(tiny)
+    frozen = before.keys() - erasure.weights.keys()
+    assert all(torch.equal(after[key], before[key]) for key in frozen)
+
+
+@pytest.mark.parametrize("name", ["none", *ERASING])
+def test_same_seed_same_weights(name, tiny, context, tmp_path):
+    erasures = []
+    for run in "ab":
+        scratch = tmp_path / run
+        scratch.mkdir()
+        own = type(context)(seed=3, scratch=scratch, log=context.log, progress=False)
+        erasures.append(method(name).erase(tiny, concept_set("church"), own).weights)
+    first, second = erasures
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", ERASING)
+def test_two_concepts_at_once(name, tiny, context):
+    both = method(name).erase(tiny, concept_set("church", "cat"), context)
+    alone = method(name)
+    for file in context.scratch.iterdir():
+        file.unlink()
+    one = alone.erase(tiny, concept_set("church"), context)
+    assert any(not torch.equal(both.weights[key], one.weights[key]) for key in both.weights)
+
+
+@pytest.mark.parametrize("name", ERASING)
+def test_refuses_a_family_without_cross_attention(name, tiny, context, monkeypatch):
+    monkeypatch.setattr(type(tiny), "features", frozenset({"epsilon"}))
+    with pytest.raises(IncompatibleError, match="requires cross_attention"):
+        method(name).erase(tiny, concept_set("church"), context)
+
+
+WRONG = {
+    "anchor: must be something that stays, got 'Church'": concept_set("church", anchor="Church"),
+    "retain: must not hold what is erased, got 'church '": concept_set("church", retain=["dog", "church "]),
+    "tokens": concept_set("church " * 80),
+}
+
+
+@pytest.mark.parametrize("name", ERASING)
+@pytest.mark.parametrize("message", WRONG)
+def test_bad_concepts_are_refused(name, message, tiny, context):
+    before = values(tiny)
+    with pytest.raises(ConfigError, match=message):
+        method(name).erase(tiny, WRONG[message], context)
+    assert_untouched(tiny, before)
+
+
+@pytest.mark.parametrize("name", ERASING)
+def test_a_pattern_that_matches_nothing_is_refused(name, tiny, context):
+    before = values(tiny)
+    wrong = method(name)
+    wrong.parameters = ["unet.*attn9.*"]
+    with pytest.raises(ConfigError, match="no parameter of this model matches"):
+        wrong.erase(tiny, concept_set("church"), context)
+    assert_untouched(tiny, before)
+
+
+@pytest.mark.parametrize("name", ERASING)
+def test_an_exception_leaves_the_model(name, tiny, context):
+    before = values(tiny)
+
+    def interrupt(_values, _step):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        method(name).erase(tiny, concept_set("church"), type(context)(0, context.scratch, interrupt, False))
+    assert_untouched(tiny, before)
+
+
+def test_none_changes_nothing(tiny, context):
+    erasure = method("none").erase(tiny, concept_set("church"), context)
+    assert not erasure.weights
+    assert erasure.guard is None
+
+
+def test_phrases_of_one_concept_may_be_retained_by_another(tiny, context):
+    church, cat = concept_set("church").erase["church"], concept_set("cat", retain=["church"]).erase["cat"]
+    erasure = method("uce").erase(tiny, ConceptSet(erase={"church": church, "cat": cat}), context)
+    assert erasure.weights

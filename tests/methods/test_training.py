@@ -1,0 +1,112 @@
+"""The loop of gradient steps, on a model of one parameter."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from unlearn.errors import ArtifactError, IncompatibleError, UnlearnError
+from unlearn.methods import training
+from unlearn.methods.method import Context
+from unlearn.methods.training import Optimizer, fit
+from unlearn.models.parameters import Selection
+
+
+def selection(dtype: torch.dtype = torch.float32) -> Selection:
+    return Selection({"w": nn.Parameter(torch.tensor([3.0, -2.0], dtype=dtype))})
+
+
+def distance(chosen: Selection):
+    return lambda step: (chosen.parameters["w"] - step).square().sum()
+
+
+def test_a_step_is_a_step_of_adam(context):
+    chosen = selection()
+    reference = nn.Parameter(chosen.parameters["w"].detach().clone())
+    adam = torch.optim.Adam([reference], lr=0.1)
+    for step in range(5):
+        adam.zero_grad()
+        (reference - step).square().sum().backward()
+        adam.step()
+    history = fit(chosen, distance(chosen), 5, Optimizer(lr=0.1), context)
+    assert torch.equal(chosen.parameters["w"], reference)
+    assert [h["step"] for h in history] == [0, 1, 2, 3, 4]
+    assert history[0]["loss"] == 13.0
+
+
+def test_warm_up_and_clipping(context):
+    chosen = selection()
+    history = fit(chosen, distance(chosen), 4, Optimizer(lr=0.4, warmup=4, clip_norm=1e-3), context)
+    assert [h["lr"] for h in history] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert chosen.parameters["w"].grad.norm() <= 1e-3
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(bad, context, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    chosen = selection()
+
+    def loss(step: int):
+        return chosen.parameters["w"].sum() * (bad if step == 3 else 1.0)
+
+    with pytest.raises(UnlearnError, match=f"the loss is -?{bad} at step 3 of 9. Lower method.optimizer.lr"):
+        fit(chosen, loss, 9, Optimizer(lr=0.1), context)
+    kept = torch.load(context.scratch / "checkpoint.pt", weights_only=True)
+    assert len(kept["history"]) == 3
+    assert torch.equal(kept["parameters"]["w"], chosen.parameters["w"])
+
+
+def test_resumes_at_its_checkpoint(context, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    chosen, seen = selection(), []
+    fit(chosen, distance(chosen), 4, Optimizer(lr=0.1), context)
+    fresh = selection()
+
+    def loss(step: int):
+        seen.append(step)
+        return distance(fresh)(step)
+
+    fit(fresh, loss, 6, Optimizer(lr=0.1), context)
+    assert seen == [4, 5]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"nonsense"])
+def test_a_damaged_checkpoint_is_named(content, context):
+    (context.scratch / "checkpoint.pt").write_bytes(content)
+    chosen = selection()
+    with pytest.raises(
+        ArtifactError, match=r"cannot read the checkpoint .*checkpoint.pt.* Delete .* and run again"
+    ):
+        fit(chosen, distance(chosen), 1, Optimizer(lr=0.1), context)
+
+
+def test_a_checkpoint_of_other_parameters_is_refused(context, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    chosen, other = selection(), Selection({"v": nn.Parameter(torch.ones(2))})
+    fit(chosen, distance(chosen), 1, Optimizer(lr=0.1), context)
+    with pytest.raises(ArtifactError, match="belongs to other parameters"):
+        fit(other, lambda _: other.parameters["v"].sum(), 1, Optimizer(lr=0.1), context)
+
+
+def test_half_precision_is_refused(context):
+    chosen = selection(torch.bfloat16)
+    with pytest.raises(IncompatibleError, match="training needs float32, got bfloat16"):
+        fit(chosen, distance(chosen), 1, Optimizer(lr=0.1), context)
+
+
+def test_progress_goes_to_stderr(context, capsys):
+    chosen = selection()
+    fit(
+        chosen,
+        distance(chosen),
+        3,
+        Optimizer(lr=0.1),
+        Context(0, context.scratch, context.log, progress=True),
+    )
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert "3/3" in captured.err
+    assert "loss=" in captured.err
