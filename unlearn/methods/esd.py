@@ -121,7 +121,18 @@ class ESD(Method):
             prompts = Conditioning.cat([model.encode([""]), asked])
         kept: dict[int, States] = {}
 
-        def loss(
+        def loss(step: int) -> Tensor:
+            block, offset = divmod(step, self.refresh or self.steps)
+            if block not in kept:
+                kept.clear()
+                kept[block] = self.stored(model, selection, prompts, block, context)
+            states = kept[block][torch.arange(offset * self.batch_size, (offset + 1) * self.batch_size)]
+            return self.loss(model, selection, states, asked, concept)
+
+        with select(model, self.parameters) as selection:
+            return finished(selection, fit(selection, loss, self.steps, self.optimizer, context))
+
+    def loss(
         self,
         model: DiffusionModel,
         selection: Selection,
