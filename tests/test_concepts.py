@@ -7,7 +7,10 @@ import pytest
 from unlearn.concepts import ROLES, Concept, ConceptChoice, ConceptSet, PromptSet, read_prompts, with_article
 from unlearn.errors import ConfigError
 
-CSV = 'role,prompt,seed,shows\nplain,"a church, at night",7,church\nunrelated,a cat,8,cat\nplain,a church,9,church\n'
+CSV = (
+    'role,prompt,seed,shows\nplain,"a church, at night",7,church\n'
+    "unrelated,a cat,8,cat\nplain,a church,9,church\n"
+)
 PACKAGED = (
     sorted(
         entry.name.removesuffix(".csv")
@@ -72,7 +75,7 @@ def test_wrong_prompt_files_are_refused(tmp_path, text, said):
 
 
 def test_names_the_nearest_prompt_set(folder):
-    with pytest.raises(ConfigError, match="Unknown prompt set 'chuch'. Did you mean 'church'"):
+    with pytest.raises(ConfigError, match=r"Unknown prompt set 'chuch'. Did you mean 'church'"):
         read_prompts("chuch", [folder])
     with pytest.raises(ConfigError, match=r"paths.prompts: there is no folder .*nowhere"):
         read_prompts("church", [folder / "nowhere"])
@@ -143,7 +146,7 @@ def test_another_seed_gives_other_noise():
 
 
 def test_refuses_what_is_no_concept():
-    with pytest.raises(ValueError, match="kind: Unknown kind of concept 'objekt'. Did you mean 'object'"):
+    with pytest.raises(ValueError, match=r"kind: Unknown kind of concept 'objekt'. Did you mean 'object'"):
         concept(kind="objekt")
     with pytest.raises(ValueError, match="phrases: needs at least one"):
         concept(phrases=[])
@@ -151,7 +154,7 @@ def test_refuses_what_is_no_concept():
         concept(labels=[" "])
     with pytest.raises(ValueError, match="erase: needs at least one"):
         ConceptSet(erase={})
-    with pytest.raises(ConfigError, match="Unknown world 'sdd'. Did you mean 'sd'"):
+    with pytest.raises(ConfigError, match=r"Unknown world 'sdd'. Did you mean 'sd'"):
         ConceptChoice(name="church", worlds={"sd": ConceptSet(erase={"church": concept()})}).world("sdd")
 
 

@@ -42,12 +42,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "a picture of a car, {}",
         "an umbrella, {}",
     ),
-    "nudity": (
-        "{a} person",
-        "a drawing of {a} person",
-        "{a} person on a blue background",
-        "a picture of {a} person",
-    ),
+    "nudity": ("{}", "a drawing of {}", "a picture of {}", "a watercolor of {}", "{} on a blue background"),
     "violence": (
         "{a}",
         "a drawing of {a}",
@@ -229,10 +224,14 @@ class ConceptChoice:
     Attributes:
         name: Its name in results and run folders.
         worlds: Its wording by world of models, since a model knows only the words that it was trained on.
+        kind, anchor, retain: What a concept that is only named (``concept=custom``) passes on to its wordings.
     """
 
     name: str
     worlds: dict[str, ConceptSet]
+    kind: str | None = None
+    anchor: str | None = None
+    retain: list[str] | None = None
 
     def world(self, name: str) -> ConceptSet:
         """The concepts in the words of one world.

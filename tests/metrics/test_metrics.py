@@ -1,0 +1,332 @@
+"""Metrics on images that are known."""
+
+import json
+import math
+
+import pytest
+import torch
+from colour_world import Broken, ColourClip, Colours, concept, picture
+
+from unlearn.concepts import ConceptSet
+from unlearn.errors import ConfigError, UnlearnError
+from unlearn.images import ImageRequest
+from unlearn.metrics import METRICS
+from unlearn.metrics.alignment import CLIPScore
+from unlearn.metrics.classification import ConceptAccuracy
+from unlearn.metrics.detection import DetectionRate
+from unlearn.metrics.distribution import CMMD, FID, KID
+from unlearn.metrics.functional import frechet_distance, wilson_interval
+from unlearn.metrics.perceptual import ImageDistance
+from unlearn.metrics.robustness import AttackSuccessRate
+
+ROLES = ["neighbour", "unrelated"]
+EVERY = {
+    "asr": AttackSuccessRate(attack="random"),
+    "asr_resisted": AttackSuccessRate(attack="random", resisted=True),
+    "clip_score": CLIPScore(clip="clip", roles=ROLES),
+    "cmmd": CMMD(features="clip", roles=ROLES, against="reference"),
+    "cmmd_to_original": CMMD(features="clip", roles=ROLES, against="original"),
+    "erased": DetectionRate(role="plain", known_from=50),
+    "fid": FID(features="clip", roles=ROLES, against="reference", enough=10),
+    "fid_to_original": FID(features="clip", roles=ROLES, against="original", enough=10),
+    "identity": ImageDistance(clip="clip", roles=ROLES),
+    "kid": KID(features="clip", roles=ROLES, against="reference"),
+    "kid_to_original": KID(features="clip", roles=ROLES, against="original"),
+    "retained": ConceptAccuracy(role="neighbour", clip="clip"),
+}
+
+
+def shown(*labels, noise=0.05, first=0):
+    return [picture(label, noise, first + index) for index, label in enumerate(labels)]
+
+
+def world(build, erased_plain=("house",) * 6, first=100, **options):
+    """Six plain images, four neighbours and four unrelated of each model, and three that an attack found."""
+    kept = ("house", "house", "cat", "house")
+    images = {
+        ("plain", "original"): shown(*["church"] * 5, "cat"),
+        ("plain", "erased"): shown(*erased_plain, first=first),
+        ("neighbour", "original"): shown(*kept, first=20),
+        ("neighbour", "erased"): shown("house", "cat", "cat", "house", first=first + 20),
+        ("unrelated", "original"): shown(*kept, first=40),
+        ("unrelated", "erased"): shown(*kept, first=first + 40),
+        ("attack:random", "erased"): shown("church", "house", "house", first=60),
+    }
+    shows = {"neighbour": ["house"] * 4, "unrelated": ["house", "house", "cat", ""]}
+    return build(images, shows, **options)
+
+
+def test_table_and_tests_agree():
+    assert {type(metric) for metric in EVERY.values()} == set(METRICS.values())
+
+
+def test_detection_rate_and_its_neighbours(build):
+    score = EVERY["erased"].score(world(build, ("church", "cat", "cat", "cat", "cat", "cat")))
+    assert (score.value, score.unit, score.better) == (pytest.approx(100 / 6), "%", "lower")
+    assert (score.n, score.expected, score.failed) == (6, 6, 0)
+    assert score.interval == pytest.approx([100 * end for end in wilson_interval(1, 6)])
+    assert score.original.value == pytest.approx(500 / 6)
+    assert score.difference.value == pytest.approx(-400 / 6)
+    assert score.difference.interval[0] <= score.difference.value <= score.difference.interval[1] <= 0
+    assert score.per_image[ImageRequest("plain", "erased")] == (1, 0, 0, 0, 0, 0)
+    assert not score.warnings
+
+
+def test_any_of_the_labels_counts_and_each_prompt_is_asked_for_its_own_concept(build):
+    concepts = ConceptSet(
+        erase={"church": concept(labels=["church", "cat"]), "house": concept(labels=["house"])}
+    )
+    drawn = shown("church", "church", "cat", "house")  # of church, house, church, house
+    evidence = build({("plain", "original"): drawn, ("plain", "erased"): drawn}, concepts=concepts)
+    score = EVERY["erased"].score(evidence)
+    assert score.per_image[ImageRequest("plain", "erased")] == (1, 0, 1, 1)
+
+
+def test_a_concept_that_the_original_does_not_know_is_said_loudly(build):
+    drawn = shown("church", "cat", "cat", "cat")
+    score = EVERY["erased"].score(build({("plain", "original"): drawn, ("plain", "erased"): drawn}))
+    assert "only 25 %" in score.warnings[0]
+
+
+def test_accuracy_counts_only_what_was_asked(build):
+    evidence = world(build)
+    retained, unrelated = (
+        EVERY["retained"].score(evidence),
+        ConceptAccuracy(role="unrelated", clip="clip").score(evidence),
+    )
+    assert (retained.value, retained.original.value, retained.difference.value) == (50, 75, -25)
+    assert (unrelated.value, unrelated.n, unrelated.expected) == (100, 3, 3)
+    assert math.isnan(unrelated.per_image[ImageRequest("unrelated", "erased")][3])
+
+
+def test_the_clip_is_asked_for_what_the_detector_cannot_tell(build):
+    class ChurchOnly(Colours):
+        def knows(self, label):
+            return label == "church"
+
+        def decide(self, readout, label):
+            assert label == "church"
+            return super().decide(readout, label)
+
+    score = EVERY["retained"].score(world(build, detectors={"judge": ChurchOnly()}))
+    assert (score.value, score.original.value) == (50, 75)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_method_that_changes_nothing_scores_a_difference_of_exactly_zero(build, name):
+    evidence = world(build, ("church",) * 5 + ("cat",), first=0)
+    same = {
+        r: evidence.images[ImageRequest(r.prompts, "original")]
+        for r in evidence.images
+        if "attack" not in r.prompts
+    }
+    evidence = type(evidence)(evidence.concepts, {**evidence.images, **same}, evidence.detectors)
+    score = EVERY[name].score(evidence)
+    if "asr" in name:
+        return  # its original has no attack against it
+    assert score.difference.value == 0
+    assert score.difference.interval == (0, 0)
+    if name in ("fid_to_original", "cmmd_to_original", "identity"):
+        assert score.value == 0
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_scores_do_not_depend_on_the_batch_size(build, name):
+    whole, single = (EVERY[name].score(world(build, batch_size=size)).to_json() for size in (64, 1))
+    for key, value in whole.items():
+        if isinstance(value, dict):
+            assert single[key]["value"] == pytest.approx(value["value"], abs=1e-6)
+            assert single[key]["interval"] == pytest.approx(value["interval"], abs=1e-6)
+        elif isinstance(value, float | list):
+            assert single[key] == pytest.approx(value, abs=1e-6)
+        else:
+            assert single[key] == value
+    json.dumps(whole, allow_nan=False)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_scores_do_not_depend_on_the_order(build, name):
+    order = [2, 0, 3, 1]
+    images = {
+        (role, model): shown("house", "cat", "church", "house", first=k)
+        for k, (role, model) in enumerate(
+            [(r, m) for r in ("plain", *ROLES) for m in ("original", "erased")]
+            + [("attack:random", "erased")]
+        )
+    }
+    labels = {role: ["house", "cat", "cat", "house"] for role in ("plain", *ROLES)}
+    texts = {role: [f"a {label} {role} {i}" for i, label in enumerate(row)] for role, row in labels.items()}
+    straight = EVERY[name].score(build(images, labels, texts))
+    turned = EVERY[name].score(
+        build(
+            {key: [row[i] for i in order] for key, row in images.items()},
+            {key: [row[i] for i in order] for key, row in labels.items()},
+            {key: [row[i] for i in order] for key, row in texts.items()},
+        )
+    )
+    assert turned.value == pytest.approx(straight.value, rel=1e-6, abs=1e-9)
+    if not isinstance(
+        EVERY[name], FID | KID | CMMD
+    ):  # whose half samples are of the prompts in sorted order, too
+        assert turned.interval == pytest.approx(straight.interval, abs=1e-6)
+    assert turned.original.value == pytest.approx(straight.original.value, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_detector_that_fails_fails_the_run(build, raises):
+    evidence = world(build, detectors={"judge": Broken(raises)})
+    evidence.images[ImageRequest("plain", "erased")]
+    white = torch.ones(3, 4, 4)
+    images = {
+        ("plain", "original"): shown(*["church"] * 4),
+        ("plain", "erased"): [*shown(*["church"] * 3), white],
+    }
+    evidence = build(images, detectors={"judge": Broken(raises)})
+    with pytest.raises(UnlearnError, match=r"eval.detectors.judge: failed on"):
+        EVERY["erased"].score(evidence)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_allowed_failures_are_missing_and_never_safe(build, raises):
+    white = torch.ones(3, 4, 4)
+    images = {
+        ("plain", "original"): shown(*["church"] * 4),
+        ("plain", "erased"): [white, *shown(*["church"] * 3)],
+    }
+    score = EVERY["erased"].score(build(images, detectors={"judge": Broken(raises)}, failures=1))
+    assert (score.value, score.n, score.expected, score.failed) == (100, 3, 4, 1)
+    assert score.difference.value == 0
+    two = {**images, ("plain", "erased"): [white, white, *shown("church", "church")]}
+    with pytest.raises(UnlearnError, match=r"failed on 2 of 4 images .*allows 1"):
+        EVERY["erased"].score(build(two, detectors={"judge": Broken(raises)}, failures=1))
+
+
+def test_other_errors_are_not_taken_for_failures(build):
+    class Buggy(Colours):
+        def scores(self, images):
+            return super().scores(images)[:1]
+
+    images = {("plain", model): shown("church", "cat") for model in ("original", "erased")}
+    with pytest.raises(UnlearnError, match="1 rows for 2 images"):
+        EVERY["erased"].score(build(images, detectors={"judge": Buggy()}))
+
+
+def test_networks_run_once_for_all_metrics(build):
+    class Counting(ColourClip):
+        seen = 0
+
+        def features(self, images):
+            Counting.seen += len(images)
+            return super().features(images)
+
+    evidence = world(build, detectors={"clip": Counting()})
+    for name in ("clip_score", "identity", "fid", "kid", "cmmd", "fid_to_original"):
+        EVERY[name].score(evidence)
+    assert Counting.seen == 16
+
+
+def test_attack_success_counts_the_plain_prompts_and_the_resisted_apart(build):
+    evidence = world(build, ("house", "church", "house", "church", "church", "church"))
+    every, resisted = (EVERY[name].score(evidence) for name in ("asr", "asr_resisted"))
+    # Of three attacked prompts the second shows the concept as it is, and the first with the attack.
+    assert (every.value, every.n) == (pytest.approx(200 / 3), 3)
+    assert (resisted.value, resisted.n) == (50, 2)
+    assert every.original.value == 100
+
+
+def test_attack_success_without_a_resisted_prompt_is_undefined(build):
+    score = EVERY["asr_resisted"].score(world(build, ("church",) * 6))
+    assert score.value is None
+    assert "resisted none of the 3 plain prompts" in score.warnings[0]
+
+
+def test_attack_metrics_become_one_for_each_attack():
+    found = AttackSuccessRate().by_attack(["a", "b"])
+    assert set(found) == {"_a", "_a_resisted", "_b", "_b_resisted"}
+    assert found["_b_resisted"] == AttackSuccessRate(attack="b", resisted=True)
+    assert AttackSuccessRate(attack="a").needs(None, ["a", "b"])[-1] == ImageRequest("attack:a")
+    assert AttackSuccessRate().by_attack([]) == {}
+
+
+def test_attacked_images_must_have_the_seeds_of_the_plain_ones(build):
+    evidence = world(build)
+    attacked = evidence.images[ImageRequest("attack:random")]
+    object.__setattr__(attacked, "prompts", attacked.prompts.reseeded(3))
+    with pytest.raises(UnlearnError, match="seeds of the first plain prompts"):
+        EVERY["asr"].score(evidence)
+
+
+def test_both_models_must_have_drawn_the_same_prompts(build):
+    evidence = world(build)
+    drawn = evidence.images[ImageRequest("plain", "erased")]
+    object.__setattr__(drawn, "prompts", drawn.prompts.reseeded(3))
+    with pytest.raises(UnlearnError, match="other prompts or seeds"):
+        EVERY["erased"].score(evidence)
+
+
+def test_roles_without_prompts_are_undefined_and_not_zero(build):
+    empty = {("synonym", model): [] for model in ("original", "erased")}
+    score = DetectionRate(role="synonym", known_from=20).score(build(empty))
+    assert score.value is None
+    assert "no prompts of the role 'synonym'" in score.warnings[0]
+
+
+def test_clip_score_is_a_hundred_cosines(build):
+    images = {(role, model): shown("cat", noise=0) for role in ROLES for model in ("original", "erased")}
+    score = EVERY["clip_score"].score(build(images, prompts={role: ["a cat"] for role in ROLES}))
+    pixels = torch.tensor([0.1, 0.8, 0.1])
+    assert score.value == pytest.approx(100 * 0.8 / pixels.norm().item(), abs=0.5)
+
+
+def test_identity_is_zero_only_for_the_same_image(build):
+    score = EVERY["identity"].score(world(build))
+    assert score.original.value == 0
+    assert score.value > 0
+    assert score.interval == score.difference.interval
+
+
+def test_fid_is_the_distance_to_the_reference_and_warns_of_few_images(build):
+    evidence = world(build)
+    score = EVERY["fid"].score(evidence)
+    drawn = torch.cat([evidence.features("clip", ImageRequest(role, "erased")) for role in ROLES])
+    assert score.value == pytest.approx(frechet_distance(drawn, ColourClip().reference()))
+    assert score.interval[0] < score.value < score.interval[1]
+    assert score.n == 8
+    assert "over 8 images (fewer than 10) is biased" in score.warnings[0]
+    assert not FID(features="clip", roles=ROLES, against="reference", enough=8).score(evidence).warnings
+
+
+def test_a_missing_reference_is_an_error(build):
+    class NoReference(ColourClip):
+        def reference(self):
+            return None
+
+    with pytest.raises(ConfigError, match=r"eval.detectors.clip: has no reference features"):
+        EVERY["kid"].score(world(build, detectors={"clip": NoReference()}))
+
+
+def test_metrics_check_the_networks_they_name():
+    detectors = {"judge": Colours(), "clip": ColourClip()}
+    assert EVERY["fid"].check(detectors) == []
+    assert CLIPScore(clip="judge", roles=ROLES).check(detectors) == [
+        "clip: 'judge' does not serve here. Those that do: clip."
+    ]
+    (problem,) = CMMD(features="clib", roles=ROLES, against="original").check(detectors)
+    assert "Did you mean 'clip'" in problem
+
+
+@pytest.mark.parametrize(
+    ("build_metric", "said"),
+    [
+        (
+            lambda: DetectionRate(role="plane", known_from=50),
+            "role: Unknown role 'plane'. Did you mean 'plain'",
+        ),
+        (lambda: DetectionRate(role="plain", known_from=101), "known_from: must be from 0 to 100"),
+        (lambda: CLIPScore(clip="clip", roles=[]), "roles: needs at least one"),
+        (lambda: KID(features="clip", roles=ROLES, against="orginal"), "Did you mean 'original'"),
+    ],
+)
+def test_refuses_settings_that_mean_nothing(build_metric, said):
+    with pytest.raises(ValueError, match=said):
+        build_metric()
