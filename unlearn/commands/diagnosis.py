@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -21,8 +22,15 @@ from unlearn.errors import ConfigError, unknown
 
 
 def diagnose(words: Sequence[str]) -> str | None:
-    """What is wrong with overrides, one line each under a headline; None if nothing could be found."""
-    problems, rest = _parsed(words)
+    """What is wrong with the words behind ``unlearn run``, one line each under a headline.
+
+    Returns:
+        None if nothing could be found, or if the words bring configurations of their own, which are not known here.
+    """
+    said = get_args_parser().parse_args(list(words))
+    if said.config_dir or said.config_path or said.config_name:
+        return None
+    problems, rest = _parsed(said.overrides)
     known = (*chosen_groups(), "hydra/launcher")
     groups = [override for override in rest if override.get_key_element().partition("@")[0] in known]
     values = [o for o in rest if o not in groups]

@@ -71,8 +71,7 @@ def main(words: Sequence[str]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         from unlearn.commands.diagnosis import diagnose
 
-        overrides = [word for word in words if not word.startswith("-")]
-        raise ConfigError(diagnose(overrides) or str(error)) from error
+        raise ConfigError(diagnose(words) or str(error)) from error
 
 
 class Sweep(Callback):
