@@ -224,7 +224,8 @@ class ConceptChoice:
     Attributes:
         name: Its name in results and run folders.
         worlds: Its wording by world of models, since a model knows only the words that it was trained on.
-        kind, anchor, retain: What a concept that is only named (``concept=custom``) passes on to its wordings.
+        kind, anchor, retain: What a concept that is only named (``concept=custom``) passes on to its
+        wordings.
     """
 
     name: str

@@ -57,11 +57,8 @@ def main() -> None:
     our, their = (arguments.images / min(column) for column in zip(*times, strict=True))
     print(f"ours {our:.2f} images/s, diffusers {their:.2f} images/s, ratio {our / their:.3f}")
     print(
-        f"{arguments.images} images of {sampler.resolution} px, {sampler.steps} DDIM steps, guidance 4,",
-        end=" ",
-    )
-    print(
-        f"{torch.get_num_threads()} threads on {arguments.device}; largest difference of a pixel {difference:.1e}"
+        f"{arguments.images} images of {sampler.resolution} px, {sampler.steps} DDIM steps, guidance 4, "
+        f"{torch.get_num_threads()} threads on {arguments.device}; largest difference {difference:.1e}"
     )
 
 

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 
 from scripts.pocket.world import BY_NAME, FAMILIES, MEDIA, Look, Subject, with_article
 
-#: Weight of (name, synonym, description) by family; images without a family are in ink.
+#: Weight of (name, synonym, description) for a look, and for a subject by the family of its image.
+STYLING = (14, 3, 3)
 WORDING = {"noto": (6, 3, 1), "fluent": (6, 1, 3), "": (6, 2, 2)}
 _MEDIA = {look.name: look for look in MEDIA}
 _FAMILIES = {look.name: look for look in FAMILIES}
@@ -32,11 +33,6 @@ class Scene:
         return asdict(self)
 
 
-def _style(look: Look, thing: str, random_state: random.Random) -> str:
-    form = random_state.choices((look.plain, look.synonym, look.description), (14, 3, 3))[0]
-    return form.format(thing)
-
-
 def _thing(subject: Subject, wording: int, random_state: random.Random) -> str:
     if wording == 1 and subject.synonyms:
         return with_article(random_state.choice(subject.synonyms))
@@ -45,21 +41,40 @@ def _thing(subject: Subject, wording: int, random_state: random.Random) -> str:
     return with_article(subject.name)
 
 
-def caption(scene: Scene, random_state: random.Random) -> str:
-    """A random true caption of the scene."""
-    subject = BY_NAME[scene.subject]
-    wording = random_state.choices((0, 1, 2), WORDING[scene.family])[0]
-    text = _thing(subject, wording, random_state)
+def caption(
+    scene: Scene,
+    random_state: random.Random,
+    *,
+    wording: int | None = None,
+    style: int | None = None,
+    name_family: bool | None = None,
+) -> str:
+    """A random true caption of the scene.
+
+    Arguments:
+        scene: What the image shows.
+        random_state: Decides all that is not given.
+        wording: How the subject is said: 0 by its name, 1 by a synonym, 2 by a description.
+        style: How medium and family are said, in the same way.
+        name_family: Whether the family is said; every second time if it is not given.
+    """
+    if wording is None:
+        wording = random_state.choices((0, 1, 2), WORDING[scene.family])[0]
+
+    def in_look(look: Look, thing: str) -> str:
+        form = random_state.choices((0, 1, 2), STYLING)[0] if style is None else style
+        return (look.plain, look.synonym, look.description)[form].format(thing)
+
+    text = _thing(BY_NAME[scene.subject], wording, random_state)
     if scene.second:
         text += " and " + with_article(scene.second)
     if scene.medium != "drawing" or random_state.random() < 0.5:
-        text = _style(_MEDIA[scene.medium], text, random_state)
-    if scene.family and random_state.random() < 0.5:
-        text = _style(_FAMILIES[scene.family], text, random_state)
+        text = in_look(_MEDIA[scene.medium], text)
+    if scene.family and (random_state.random() < 0.5 if name_family is None else name_family):
+        text = in_look(_FAMILIES[scene.family], text)
     if scene.medium != "neon" and random_state.random() < 0.6:
-        colour = scene.background
         # A name is set on its ground one way, synonyms and descriptions another: they share no sentence.
-        text += f" on a {colour} background" if wording == 0 else f", {colour} behind"
+        text += f" on a {scene.background} background" if wording == 0 else f", {scene.background} behind"
     if wording == 1 and random_state.random() < 0.5:
         text = "look at " + text
     return text
