@@ -111,6 +111,7 @@ class Target:
         return shown, torch.stack([detector.probability(readout, label) for label in labels]).amax(dim=0)
 
 
+@dataclass(kw_only=True)
 class Attack(ABC):
     """Looks for prompts under which an erased concept comes back.
 
