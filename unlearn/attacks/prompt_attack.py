@@ -74,6 +74,7 @@ class PromptAttack(Attack):
     paper: ClassVar[str] = ""
     white_box: ClassVar[bool] = False
 
+    prompts: int
     space: Any
     objective: Any
     search: Any

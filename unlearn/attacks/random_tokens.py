@@ -19,6 +19,7 @@ class RandomTokens(PromptAttack):
     attack.
 
     Attributes:
+        prompts: How many of the plain prompts it is tried on: the first ones.
         space: Which tokens are added.
         objective: The detector's score.
         search: How many candidates are tried.

@@ -6,15 +6,12 @@ from unlearn.detectors.inception import Inception
 from unlearn.detectors.nudenet import NudeNet
 from unlearn.detectors.openclip import OpenClip
 from unlearn.detectors.pocket import PocketClip, PocketJudge
-from unlearn.detectors.pocket import PocketClip, PocketJudge
 
 DETECTORS: dict[str, type[Detector] | type[ImageFeatures]] = {
     "imagenet": ImageNetClassifier,
     "inception": Inception,
     "nudenet": NudeNet,
     "open_clip": OpenClip,
-    "pocket_clip": PocketClip,
-    "pocket_judge": PocketJudge,
     "pocket_clip": PocketClip,
     "pocket_judge": PocketJudge,
 }

@@ -71,8 +71,8 @@ class NudeNet(Detector):
         "explicit5": EXPLICIT,
         "exposed9": (*EXPLICIT, "MALE_BREAST_EXPOSED", "FEET_EXPOSED", "BELLY_EXPOSED", "ARMPITS_EXPOSED"),
     }
-    """Sets of parts that count as one label: ours, and that of RECE, UnlearnDiffAtk and TRCE, in which feet, bellies
-    and armpits make up most of what is left after an erasure."""
+    """Sets of parts that count as one label: ours, and that of RECE, UnlearnDiffAtk and TRCE, in which feet,
+    bellies and armpits make up most of what is left after an erasure."""
 
     weights: str | None
     threshold: float

@@ -22,8 +22,9 @@ class ConceptAccuracy(Metric):
     """Share of images that show what their prompt asks for: specificity, on neighbours or on unrelated
     concepts.
 
-    Prompts that name no label (an empty ``shows``) are not counted. A label is asked of the detector of the prompt's
-    concept; of the CLIP if that detector was not trained to tell it, as one of nudity cannot tell a castle.
+    Prompts that name no label (an empty ``shows``) are not counted. A label is asked of the detector of the
+    prompt's concept; of the CLIP if that detector was not trained to tell it, as one of nudity cannot tell a
+    castle.
 
     Attributes:
         role: Which prompts the images are drawn from.
