@@ -122,7 +122,7 @@ def matching(model: DiffusionModel, patterns: str | Sequence[str]) -> dict[str, 
 
 
 def _nearest(glob: str, names: Iterable[str]) -> str:
-    """Names like the pattern: a selection, or the words of parameter names that its own words may have meant."""
+    """Names like the pattern: selections, or words of parameter names for those that are in none."""
     bare = glob.removeprefix("!")
     near = get_close_matches(bare, SELECTIONS, n=2)
     if not near:
