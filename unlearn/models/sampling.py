@@ -164,6 +164,8 @@ def draw(
     """
     if len(prompts) != len(seeds):
         raise ValueError(f"seeds: needs one per prompt, got {len(seeds)} for {len(prompts)} prompts")
+    if not prompts:
+        return
     hooks = guard or Guard()
     asked, negative = hooks.prompts(prompts, [""] * len(prompts))
     distinct = list(dict.fromkeys([*asked, *negative]))
