@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 import torch
@@ -78,8 +79,9 @@ def read_weights(path: str | None, url: str) -> Any:
         if path is not None:
             return torch.load(path, map_location="cpu", weights_only=True)
         return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"detector: the weights at {path or url} cannot be loaded ({error}). Without a network, set "
+            f"detector: the weights at {path or url} cannot be loaded ({reason}). Without a network, set "
             "'weights' to a file that you have."
         ) from None

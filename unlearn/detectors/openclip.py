@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 import torch
@@ -102,8 +103,8 @@ class OpenClip(ImageText):
                 self.architecture, self.weights, device=self.device, require_pretrained=True
             )
         network.eval().requires_grad_(False)
-        settings = open_clip.PreprocessCfg(**network.visual.preprocess_cfg)
-        prepare = open_clip.image_transform_v2(settings, is_train=False)
+        settings = open_clip.transform.PreprocessCfg(**network.visual.preprocess_cfg)
+        prepare = open_clip.transform.image_transform_v2(settings, is_train=False)
         return network, prepare, open_clip.get_tokenizer(self.architecture)
 
 
@@ -114,11 +115,11 @@ def _is_file(weights: str) -> bool:
 @contextmanager
 def _complete(architecture: str, weights: str) -> Iterator[None]:
     """Makes an error of everything that keeps the weights from being loaded."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from safetensors import SafetensorError
 
     try:
         yield
-    except (OSError, RuntimeError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+    except (OSError, RuntimeError, UnpicklingError, SafetensorError, EOFError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
             f"detector {architecture}: the weights '{weights}' cannot be loaded ({reason}). Offline, "
