@@ -1,10 +1,11 @@
 """A RECE edit of nudity, three epochs, at the size of SD 1.4, against the same edit layer by layer.
 
-Weights and token embeddings are random; what is timed is the edit alone, with all of them in memory. The plain recipe
-does for each of the 32 projections in every epoch what the equations say: sums over keys and values, the inverse,
-the product; in float32 and without waste such as the released code's, which computes every layer's values once for
-each layer. One map for all layers needs one Gram matrix of the original projections (29.4 GFLOP, of which symmetry
-leaves 18.4), one product in the end (29.4 GFLOP) and between them small systems.
+Weights and token embeddings are random; what is timed is the edit alone, with all of them in memory. The
+plain recipe does for each of the 32 projections in every epoch what the equations say: sums over keys and
+values, the inverse, the product; in float32 and without waste such as the released code's, which computes
+every layer's values once for each layer. One map for all layers needs one Gram matrix of the original
+projections (29.4 GFLOP, of which symmetry leaves 18.4), one product in the end (29.4 GFLOP) and between them
+small systems.
 
     python -m scripts.bench.closed_form
 """
@@ -80,7 +81,7 @@ RECIPES: dict[str, Callable[[list[Tensor], Tensor, Tensor, Tensor], None]] = {
 
 
 def measure(name: str) -> dict[str, float]:
-    """Best seconds of a few edits, and MiB of memory that they took beyond their inputs, in this process."""
+    """Best seconds of a few edits, and the MiB that they took beyond their inputs."""
     weights, *texts = inputs()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
@@ -105,7 +106,8 @@ def main() -> None:
         )
         found[name] = json.loads(process.stdout)
         print(
-            f"{name:15} {found[name]['seconds']:8.2f} s {found[name]['mib']:8.0f} MiB beyond weights and texts"
+            f"{name:15} {found[name]['seconds']:8.2f} s {found[name]['mib']:8.0f} MiB beyond its inputs",
+            flush=True,
         )
     print(f"{'ratio':15} {found['layer by layer']['seconds'] / found['one map']['seconds']:8.1f}")
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
