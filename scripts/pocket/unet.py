@@ -1,9 +1,8 @@
-"""Trains pocket's denoiser together with its text tower.
+"""Trains pocket's denoiser on the frozen text tower, as Stable Diffusion was trained.
 
 Usage: ``python -m scripts.pocket.unet [--steps N] [--threads N]``, or with two processes
 ``torchrun --nproc-per-node 2 -m scripts.pocket.unet ...``, which beat two threads on two cores. Resumes where it was
-killed; ``--steps`` may change on resume. Writes ``<build>/unet`` and ``<build>/text``, the averaged weights, at every
-checkpoint.
+killed; ``--steps`` may change on resume. Writes the averaged weights to ``<build>/unet`` at every checkpoint.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import random
 from copy import deepcopy
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -23,13 +21,13 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from scripts.pocket import BUILD, data
 from scripts.pocket.captions import caption
-from scripts.pocket.training import Training, pixels, rate
+from scripts.pocket.training import Muon, Training, pixels, rate
 from scripts.pocket.world import HELD_OUT
 
 BATCH = 48
-LEARNING_RATE = 1.2e-3
-TEXT_RATE = 0.3  # of the denoiser's
+MATRIX_RATE, VECTOR_RATE = 0.02, 2e-3
 UNCONDITIONAL = 0.1
+CAPTIONS = 3  # ways to say each image
 BETAS = (0.00085, 0.012)
 
 
@@ -72,6 +70,29 @@ def latents() -> tuple[Tensor, list[data.Scene]]:
     return encoded[keep], [scenes[i] for i in keep]
 
 
+@torch.no_grad()
+def captions(scenes: list[data.Scene]) -> tuple[Tensor, Tensor]:
+    """Encoded captions with shape (M, 77, 128), the empty one first, and which of them fit each scene, (N, CAPTIONS).
+
+    The text tower is frozen, so each distinct caption is encoded once, before training.
+    """
+    path = BUILD / "captions.pt"
+    random_state = random.Random(11)
+    known: dict[str, int] = {"": 0}
+    fitting = [[known.setdefault(caption(scene, random_state), len(known)) for _ in range(CAPTIONS)] for scene in scenes]
+    if not path.exists():
+        tokenizer = CLIPTokenizer.from_pretrained(BUILD / "tokenizer")
+        tower = CLIPTextModel.from_pretrained(BUILD / "text_start", dtype=torch.float32).eval()
+        texts, found = list(known), []
+        for i in range(0, len(texts), 128):
+            ids = tokenizer(texts[i : i + 128], padding="max_length", truncation=True, return_tensors="pt").input_ids
+            found.append(tower(ids).last_hidden_state.half())
+        temporary = Path(f"{path}.tmp")
+        torch.save(torch.cat(found), temporary)
+        temporary.replace(path)
+    return torch.load(path, weights_only=True, mmap=True), torch.tensor(fitting)
+
+
 def average(gradients: list[nn.Parameter], world: int) -> None:
     """Averages the gradients over the processes, in one message."""
     flat = torch.cat([p.grad.flatten() for p in gradients if p.grad is not None])
@@ -95,44 +116,42 @@ def main() -> None:
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if world > 1:
         dist.init_process_group("gloo")
-    tokenizer = CLIPTokenizer.from_pretrained(BUILD / "tokenizer")
     if rank == 0:
-        latents()
+        captions(latents()[1])
     if world > 1:
         dist.barrier()
     encoded, scenes = latents()
-    unet, text = build(), CLIPTextModel.from_pretrained(BUILD / "text_start", dtype=torch.float32)
-    both = nn.ModuleDict({"unet": unet, "text": text})
-    averaged = deepcopy(both).requires_grad_(False)
-    groups = [{"params": list(unet.parameters()), "scale": 1.0}, {"params": list(text.parameters()), "scale": TEXT_RATE}]
-    optimizer = torch.optim.AdamW(groups, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
-    training = Training("unet", model=both, averaged=averaged, optimizer=optimizer)
-    both.train()
-    parameters = list(both.parameters())
+    said, fitting = captions(scenes)
+    model = build()
+    averaged = deepcopy(model).requires_grad_(False)
+    matrices = Muon([p for p in model.parameters() if p.ndim > 1], MATRIX_RATE)
+    vectors = torch.optim.AdamW([p for p in model.parameters() if p.ndim == 1], VECTOR_RATE, betas=(0.9, 0.99))
+    training = Training("unet", model=model, averaged=averaged, matrices=matrices, vectors=vectors)
+    model.train()
+    parameters = list(model.parameters())
     alphas = signal()
     weights = (5 * (1 - alphas) / alphas).clamp(max=1.0)  # min-SNR with gamma 5, for noise prediction
     smooth = 0.0
     while training.step < arguments.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * group["scale"] * rate(training.step, arguments.steps, warmup=100, decay=0.5)
-        seed = (training.step, rank)
-        chosen = np.random.default_rng(seed).choice(len(encoded), BATCH, replace=False)
-        random_state, generator = random.Random(repr(seed)), torch.Generator().manual_seed(training.step * 64 + rank)
-        texts = ["" if random_state.random() < UNCONDITIONAL else caption(scenes[i], random_state) for i in chosen]
-        ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        clean = encoded[torch.from_numpy(chosen)].float()
+        for optimizer, peak in ((matrices, MATRIX_RATE), (vectors, VECTOR_RATE)):
+            optimizer.param_groups[0]["lr"] = peak * rate(training.step, arguments.steps, decay=0.5)
+        generator = torch.Generator().manual_seed(training.step * 64 + rank)
+        chosen = torch.randint(len(encoded), (BATCH,), generator=generator)
+        wording = fitting[chosen, torch.randint(CAPTIONS, (BATCH,), generator=generator)]
+        wording[torch.rand(BATCH, generator=generator) < UNCONDITIONAL] = 0
+        clean, context = encoded[chosen].float(), said[wording].float()
         timesteps = torch.randint(0, len(alphas), (BATCH,), generator=generator)
         noise = torch.randn(clean.shape, generator=generator)
         alpha = alphas[timesteps][:, None, None, None]
-        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-        predicted = unet(noisy, timesteps, text(ids).last_hidden_state).sample
+        predicted = model(alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, timesteps, context).sample
         loss = (weights[timesteps] * (predicted - noise).square().mean((1, 2, 3))).mean()
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
         if world > 1:
             average(parameters, world)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        matrices.step()
+        vectors.step()
         training.step += 1
         smooth = loss.item() if not smooth else 0.98 * smooth + 0.02 * loss.item()
         decay = min(0.998, (1 + training.step) / (10 + training.step))
@@ -142,8 +161,7 @@ def main() -> None:
             training.log({"loss": smooth, "samples": training.step * BATCH * world})
         if rank == 0 and (training.step % arguments.save_every == 0 or training.step == arguments.steps):
             training.save()
-            averaged["unet"].save_pretrained(BUILD / "unet")
-            averaged["text"].save_pretrained(BUILD / "text")
+            averaged.save_pretrained(BUILD / "unet")
 
 
 if __name__ == "__main__":
