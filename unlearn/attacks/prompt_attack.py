@@ -74,7 +74,6 @@ class PromptAttack(Attack):
     paper: ClassVar[str] = ""
     white_box: ClassVar[bool] = False
 
-    prompts: int
     space: Any
     objective: Any
     search: Any
