@@ -1,0 +1,123 @@
+"""Every file in ``conf/`` and every mistake that a user may make."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from unlearn.commands import files
+from unlearn.commands.check import ALONE, PLACES, every
+from unlearn.commands.diagnosis import diagnose
+from unlearn.commands.show import meanings
+from unlearn.config import TABLES, composed, resolve
+from unlearn.errors import ConfigError
+
+CONF = Path(__file__).parent.parent / "conf"
+CHOICES = list(every((*ALONE, *PLACES)))
+
+
+@pytest.mark.parametrize("overrides", CHOICES, ids=lambda words: words[0])
+def test_every_file_composes_and_resolves(overrides):
+    resolve(composed(overrides), here=False)
+
+
+def test_every_file_is_met():
+    found = {path.relative_to(CONF).parts[0] for path in CONF.rglob("*.yaml")}
+    assert found - {"run.yaml", "hydra"} == {*ALONE, *PLACES}
+
+
+@pytest.mark.parametrize("group", sorted(set(TABLES)))
+def test_every_class_has_a_file_and_says_what_its_settings_mean(group):
+    configured = {files.schema(group, name) for name in files.options(group)}
+    assert set(TABLES[group]) <= configured
+    for cls in TABLES[group].values():
+        missing = {f.name for f in fields(cls)} - set(meanings(cls))
+        assert not missing, f"{cls.__name__}: {missing} stand in no Attributes section"
+
+
+def said_of(words):
+    """What a user reads: of what does not compose, what is found by taking it apart."""
+    try:
+        config = composed(words)
+    except ConfigError:
+        return diagnose(words)
+    with pytest.raises(ConfigError) as caught:
+        resolve(config, here=False)
+    return str(caught.value)
+
+
+MISTAKES = {
+    "option": (["method=esdd"], "method: Unknown method 'esdd'. Did you mean 'esd"),
+    "group": (["metod=esd"], "metod: Unknown key 'metod'. Did you mean 'method'?"),
+    "key": (["method=esd", "method.stepss=3"], "method.stepss: Unknown key 'stepss'. Did you mean 'steps'?"),
+    "nested key": (["method=esd", "method.optimizer.lrr=3"], "method.optimizer.lrr: Unknown key 'lrr'."),
+    "added key": (["method=esd", "+method.lrr=3"], "method.lrr: Unknown key 'lrr'."),
+    "forced key": (["method=esd", "++method.lrr=3"], "method.lrr: Unknown key 'lrr'."),
+    "type": (["method=esd", "method.optimizer.lr=abc"], "method.optimizer.lr: Value 'abc'"),
+    "range": (["method=esd", "method.optimizer.lr=-1"], "method.optimizer.lr: must be"),
+    "missing value": (["concept=custom"], "concept.name: needs a value"),
+    "seed": (["seed=-1"], "seeds.erase: must be from 0"),
+    "role": (["+eval.prompts.plane=3"], "eval.prompts.plane: Unknown role 'plane'. Did you mean 'plain'?"),
+    "count": (["eval.prompts.plain=0"], "eval.prompts.plain: must be at least 1, got 0"),
+    "detector": (["model.clip=pocket_clap"], "model.clip: Unknown detector 'pocket_clap'. Did you mean"),
+    "objective": (["objective=erasd"], "objective: Unknown score 'erasd'. Did you mean 'erased'"),
+    "tracker": (["tracker.mode=offlin"], "tracker.mode: Unknown mode 'offlin'. Did you mean 'offline'?"),
+    "no value": (["method"], "method: "),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_are_named_with_their_key(words, message):
+    assert message in said_of(words)
+
+
+def test_all_mistakes_are_named_at_once():
+    words = ["method=esdd", "concept=chruch", "seeed=3", "eval.prompts.plain=0", "model.sampler.steps=many"]
+    found = diagnose(words)
+    for key in ("method", "concept", "seeed", "eval.prompts.plain", "model.sampler.steps"):
+        assert f"\n  {key}: " in found
+
+
+def test_a_file_that_is_named_on_the_line_is_checked_for_this_machine():
+    with pytest.raises(ConfigError, match=r"model.source: there is no folder '/nowhere'"):
+        resolve(composed(["model.source=/nowhere"]))
+
+
+def test_the_signature_leaves_out_what_changes_no_number():
+    from unlearn.config import signature
+
+    base = signature(composed([]))
+    for words in (
+        ["device=cpu"],
+        ["tracker=none"],
+        ["outputs=elsewhere"],
+        ["model.sampler.batch_size=3"],
+        ["seeds.erase=0"],
+    ):
+        assert signature(composed(words)) == base, words
+    for words in (["seed=1"], ["method=uce"], ["model.sampler.steps=3"], ["eval=quick"]):
+        assert signature(composed(words)) != base, words
+
+
+def test_values_may_depend_on_the_world():
+    for model, steps in (("pocket", 20), ("sd1.4", 50)):
+        config = composed([f"model={model}", "method=esd"])
+        assert config.method.sampler.steps == steps
+
+
+@pytest.mark.parametrize("line", ["", "method=esd ", "experiment=smoke ", "concept=church "])
+def test_what_completion_offers_is_accepted(line):
+    from unlearn.commands.completion import candidates
+
+    words = line.split()
+    config = composed(words)
+    for group in ("method.", "eval.prompts.", "model.sampler.", "seeds.", "concept."):
+        for offered in candidates(f"unlearn run {line}{group}"):
+            key = offered.rstrip("=.")
+            assert OmegaConf.select(config, key, default="nothing") != "nothing", offered
+    parser = OverridesParser.create()
+    for offered in candidates(f"unlearn run {line}"):
+        if offered.endswith("="):
+            parser.parse_override(f"{offered}x")

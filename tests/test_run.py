@@ -1,0 +1,119 @@
+"""Whole runs, each a process of its own, in the small world of tests/small_world."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unlearn.results import read_items, read_results
+
+WORLD = Path(__file__).parent / "small_world"
+RUN = ("run", "--config-dir", str(WORLD), "model=tiny", "concept=red", "eval=tiny", "tracker=none")
+TIMES = {"erase_seconds", "attack_seconds", "generate_seconds", "score_seconds", "peak_memory_gib"}
+
+
+@pytest.fixture
+def unlearn(tiny_folder, tmp_path):
+    """Calls the command in an empty folder."""
+
+    def call(*words, code=0, kill=0):
+        command = [sys.executable, str(WORLD / "unlearn.py"), *RUN, f"model.source={tiny_folder}", *words]
+        environment = {**os.environ, "SMALL_WORLD_KILL": str(kill), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return call
+
+
+def folder_of(done):
+    """The run folder, from the last line that a run prints."""
+    path = Path(done.stdout.splitlines()[-1])
+    assert path.name == "results.json"
+    return path.parent
+
+
+def lasting(folder):
+    """``results.json`` without times."""
+    found = json.loads((folder / "results.json").read_text())
+    found["cost"] = {key: value for key, value in found["cost"].items() if key not in TIMES}
+    return found
+
+
+def test_a_run_ends_with_results_and_a_second_one_computes_nothing(unlearn):
+    first = unlearn("method=uce")
+    folder = folder_of(first)
+    results = read_results(folder)
+    assert set(results["scores"]) >= {"erased", "unrelated", "clip_score", "asr_random_tokens"}
+    assert results["cost"]["parameters_changed"] > 0
+    assert any("hardly knows it" in warning for warning in results["warnings"])
+    items = read_items(folder)
+    assert all((folder / item["image"]).is_file() for item in items)
+    assert {item["model"] for item in items} == {"original", "erased"}
+    assert (folder / "report.html").is_file()
+    assert "Nothing was computed" not in first.stdout
+
+    second = unlearn("method=uce")
+    assert "Nothing was computed" in second.stdout
+    assert folder_of(second) == folder
+    assert read_results(folder) == results
+
+    # The original's images, the prompts and their scores are those of the first run.
+    third = unlearn("method=none")
+    assert "1 made" in third.stdout
+    other = read_results(folder_of(third))
+    shared = [key for key in results["artifacts"] if key.startswith("images:original")]
+    assert shared
+    assert all(other["artifacts"][key] == results["artifacts"][key] for key in shared)
+    for name, score in other["scores"].items():
+        if not name.startswith("asr") and score["difference"] is not None:
+            assert score["difference"]["value"] == 0, name
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(unlearn, tmp_path):
+    undisturbed = lasting(folder_of(unlearn("method=uce")))
+    artifacts = tmp_path / "outputs"
+    artifacts.rename(tmp_path / "undisturbed")
+    kills = 0
+    for chance in range(1, 60, 7):  # in every stage: each write of an artifact or an image is a chance
+        done = None
+        try:
+            unlearn("method=uce", kill=chance, code=-9)
+            kills += 1
+        except AssertionError:
+            done = unlearn("method=uce")
+            break
+    assert kills >= 3
+    assert lasting(folder_of(done or unlearn("method=uce"))) == undisturbed
+    assert not [path for path in artifacts.rglob("*") if path.name.endswith((".tmp", ".part"))]
+
+
+def test_a_sweep_finishes_the_jobs_that_do_not_fail(unlearn, tmp_path):
+    done = unlearn("-m", "method=none,uce", "model.sampler.guidance=1.0,1e30", code=1)
+    finished = list(tmp_path.glob("outputs/runs/*/results.json"))
+    assert len(finished) == 2
+    assert "failed" in done.stderr
+
+
+def test_a_mistake_leaves_nothing_behind(unlearn, tmp_path):
+    done = unlearn("method=uce", "method.ridge=-1", "+method.rigde=2", code=2)
+    assert "method.ridge: must be" in done.stderr
+    assert "method.rigde: Unknown key 'rigde'. Did you mean 'ridge'?" in done.stderr
+    assert not list(tmp_path.glob("outputs/runs/*"))
+
+
+def test_damage_is_said_in_a_line_and_mended_by_force(unlearn, tmp_path):
+    folder = folder_of(unlearn("method=uce"))
+    (weights,) = tmp_path.glob("outputs/artifacts/erasure/*/weights.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-10])
+    done = unlearn("method=uce", code=1)
+    assert "damaged" in done.stderr
+    assert "force=true" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert lasting(folder_of(unlearn("method=uce", "force=true"))) == lasting(folder)
