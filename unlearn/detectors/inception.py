@@ -42,9 +42,7 @@ class Inception(ImageFeatures):
     def check(self) -> list[str]:
         """Whether the weights are there, and the package that knows the network."""
         if self.weights is None:
-            return [
-                "weights: needs the file weights-inception-2015-12-05-6726825d.pth, of torch-fidelity."
-            ]
+            return ["weights: needs the file weights-inception-2015-12-05-6726825d.pth, of torch-fidelity."]
         if not Path(self.weights).is_file():
             return [f"weights: there is no file {self.weights}."]
         return []
