@@ -1,7 +1,9 @@
 """Writes the packaged prompt sets of pocket's concepts to ``unlearn/data/prompts``.
 
-Usage: ``python -m scripts.make_prompts``. The sentences are pocket's own captions (`scripts/pocket/captions.py`), so a
-prompt asks in words that the model was trained on; seeds are numbered through. Prompt sets are data: they change only
+Usage: ``python -m scripts.make_prompts``. The sentences are pocket's own captions
+(`scripts/pocket/captions.py`), so a
+prompt asks in words that the model was trained on; seeds are numbered through. Prompt sets are data: they
+change only
 when this script does, and then every score that rests on them.
 """
 
@@ -90,12 +92,16 @@ def looks(recipe: Recipe, role: str, random_state: random.Random) -> tuple[str, 
     medium = recipe.medium or random_state.choice(("drawing", "watercolor"))
     style = ("plain", "synonym", "implicit").index(role) if role in ("plain", "synonym", "implicit") else 0
     if role == "neighbour":  # the other media, the other family
-        medium = random_state.choice([m for m in COLOURFUL if m != recipe.medium]) if recipe.medium else medium
+        medium = (
+            random_state.choice([m for m in COLOURFUL if m != recipe.medium]) if recipe.medium else medium
+        )
         family = random_state.choice([f.name for f in FAMILIES if f.name != recipe.family])
     if role == "unrelated":
         medium, family = "drawing", ""
     scene = Scene(subject, medium, family, random_state.choice(list(BACKGROUNDS)))
-    text = caption(scene, random_state, wording=0, style=style, name_family=bool(recipe.family) and role != "unrelated")
+    text = caption(
+        scene, random_state, wording=0, style=style, name_family=bool(recipe.family) and role != "unrelated"
+    )
     wanted = medium if recipe.medium else family
     return text, subject if role == "unrelated" else wanted
 

@@ -1,6 +1,7 @@
 """Puts the trained parts together as the diffusers folder that ships: ``unlearn/data/pocket``.
 
-Usage: ``python -m scripts.pocket.assemble``. Weights are stored in float16; the configs name float32, so that plain
+Usage: ``python -m scripts.pocket.assemble``. Weights are stored in float16; the configs name float32, so
+that plain
 diffusers loads all parts in one precision. The model card is written by hand and left alone.
 """
 
@@ -51,7 +52,13 @@ def assemble(folder: Path) -> None:
     shutil.rmtree(plain, ignore_errors=True)
     pipeline.save_pretrained(plain)
     sampler = Sampler(scheduler="ddim", steps=20, guidance=4.0, resolution=64, batch_size=32)
-    shared = {"world": "pocket", "revision": None, "clip": "pocket_clip", "inception": "pocket_clip", "sampler": sampler}
+    shared = {
+        "world": "pocket",
+        "revision": None,
+        "clip": "pocket_clip",
+        "inception": "pocket_clip",
+        "sampler": sampler,
+    }
     model = StableDiffusion(source=str(plain), dtype="float16", **shared).load("cpu")
     shutil.rmtree(folder, ignore_errors=True)
     export(model, Erasure(), folder)

@@ -1,8 +1,11 @@
 """Trains small CLIP models on pocket's captions with open_clip.
 
-Usage: ``python -m scripts.pocket.clip start|scorer [--steps N]``. ``start`` is where the text tower begins: its text
-half is written to ``<build>/text_start`` as a transformers `CLIPTextModel`. ``scorer`` is another model, trained
-apart from it (other sizes, seed and captions), which scores alignment and gives features for FID, KID and CMMD.
+Usage: ``python -m scripts.pocket.clip start|scorer [--steps N]``. ``start`` is where the text tower begins:
+its text
+half is written to ``<build>/text_start`` as a transformers `CLIPTextModel`. ``scorer`` is another model,
+trained
+apart from it (other sizes, seed and captions), which scores alignment and gives features for FID, KID and
+CMMD.
 """
 
 from __future__ import annotations
@@ -101,7 +104,9 @@ def to_transformers(model: CLIP, tokenizer: CLIPTokenizer) -> CLIPTextModel:
         else:
             block, part, kind = _place(short)
             source = theirs[f"transformer.resblocks.{block}.{part}{kind}"]
-            ours[name] = source.chunk(3)["qkv".index(short.split(".")[4][0])] if part == "attn.in_proj_" else source
+            ours[name] = (
+                source.chunk(3)["qkv".index(short.split(".")[4][0])] if part == "attn.in_proj_" else source
+            )
     tower.load_state_dict(ours)
     return tower.eval()
 
@@ -117,7 +122,9 @@ def _place(name: str) -> tuple[str, str, str]:
 
 
 @torch.no_grad()
-def zero_shot(model: CLIP, tokenizer: CLIPTokenizer, images: Tensor, scenes: list[data.Scene]) -> dict[str, float]:
+def zero_shot(
+    model: CLIP, tokenizer: CLIPTokenizer, images: Tensor, scenes: list[data.Scene]
+) -> dict[str, float]:
     """Top-1 accuracy of subject and medium among all names, on single-subject images."""
     model.eval()
     features = model.encode_image(images, normalize=True)
@@ -147,9 +154,13 @@ def main() -> None:
     held_images, held_scenes = data.load("test")
     held = pixels(held_images[:512])
     model = build(recipe, len(tokenizer))
-    inner = [p for name, p in model.named_parameters() if recipe["muon"] and "resblocks" in name and p.ndim > 1]
+    inner = [
+        p for name, p in model.named_parameters() if recipe["muon"] and "resblocks" in name and p.ndim > 1
+    ]
     outer = [p for p in model.parameters() if not any(p is q for q in inner)]
-    optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": torch.optim.AdamW(outer, RATE, weight_decay=0.05)}
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "optimizer": torch.optim.AdamW(outer, RATE, weight_decay=0.05)
+    }
     if inner:
         optimizers["matrices"] = Muon(inner, MATRIX_RATE)
     training = Training(f"clip_{arguments.recipe}", model=model, **optimizers)
@@ -183,7 +194,9 @@ def main() -> None:
     else:
         folder = BUILD / "clip"
         folder.mkdir(exist_ok=True)
-        save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, folder / "clip.safetensors")
+        save_file(
+            {k: v.half().contiguous() for k, v in model.state_dict().items()}, folder / "clip.safetensors"
+        )
         shape = {k: recipe[k] for k in ("embed_dim", "vision_cfg", "text_cfg")}
         shape["text_cfg"] = {**shape["text_cfg"], "vocab_size": len(tokenizer)}
         (folder / "config.json").write_text(json.dumps(shape, indent=2))

@@ -1,6 +1,7 @@
 """Renders pocket's data set: images of subjects and figures in all media and families, with what each shows.
 
-Usage: ``python -m scripts.pocket.data [--singles N] [--pairs N]``. Writes ``images.npy`` (N, 64, 64, 3) bytes and
+Usage: ``python -m scripts.pocket.data [--singles N] [--pairs N]``. Writes ``images.npy`` (N, 64, 64, 3)
+bytes and
 ``scenes.json`` to the build folder, and the same for a test set drawn with another seed.
 """
 
@@ -39,12 +40,16 @@ def designs(seed: int) -> dict[tuple[str, str], list[Image.Image]]:
     return found
 
 
-def _placed(design: Image.Image, centre: tuple[float, float], size: int) -> tuple[Image.Image, tuple[int, int]]:
+def _placed(
+    design: Image.Image, centre: tuple[float, float], size: int
+) -> tuple[Image.Image, tuple[int, int]]:
     corner = [max(0, min(128 - size, int(c - size / 2))) for c in centre]
     return design.resize((size, size), Image.Resampling.BILINEAR), (corner[0], corner[1])
 
 
-def draw(scene: Scene, found: dict[tuple[str, str], list[Image.Image]], random_state: random.Random) -> np.ndarray:
+def draw(
+    scene: Scene, found: dict[tuple[str, str], list[Image.Image]], random_state: random.Random
+) -> np.ndarray:
     """One image of the scene, bytes with shape (64, 64, 3); scale and shift vary, nothing is mirrored."""
     look = scene.family or "ink"
     jitter = lambda c: c + random_state.uniform(-5, 5)  # noqa: E731
@@ -61,8 +66,15 @@ def draw(scene: Scene, found: dict[tuple[str, str], list[Image.Image]], random_s
 
 def scenes(singles: int, pairs: int, random_state: random.Random) -> Iterator[Scene]:
     """Every combination of subject, medium and family in turn, then random pairs."""
-    looks = [(medium.name, "" if medium.name == "ink" else family.name) for medium in MEDIA for family in FAMILIES]
-    every = [(s.name, *look) for s in EVERYTHING for look in looks for _ in range(FIGURE_WEIGHT if s in FIGURES else 1)]
+    looks = [
+        (medium.name, "" if medium.name == "ink" else family.name) for medium in MEDIA for family in FAMILIES
+    ]
+    every = [
+        (s.name, *look)
+        for s in EVERYTHING
+        for look in looks
+        for _ in range(FIGURE_WEIGHT if s in FIGURES else 1)
+    ]
     while singles > 0:
         random_state.shuffle(every)
         for subject, medium, family in every[:singles]:

@@ -1,6 +1,7 @@
 """Emoji artwork from the iconify packages on npm, rendered to RGBA.
 
-`npm pack` fetches a package of pinned version once; a glyph is looked up by its name with the hyphens left out,
+`npm pack` fetches a package of pinned version once; a glyph is looked up by its name with the hyphens left
+out,
 as the sets spell names differently.
 """
 
@@ -25,7 +26,9 @@ def fetch(package: str, folder: Path) -> Path:
     if not (target / "icons.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         name = f"@iconify-json/{package}@{VERSIONS[package]}"
-        packed = subprocess.run(["npm", "pack", "--silent", name], cwd=folder, check=True, capture_output=True, text=True)
+        packed = subprocess.run(
+            ["npm", "pack", "--silent", name], cwd=folder, check=True, capture_output=True, text=True
+        )
         target.mkdir(exist_ok=True)
         with tarfile.open(folder / packed.stdout.strip()) as archive:
             for wanted in ("icons.json", "info.json"):

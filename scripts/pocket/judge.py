@@ -1,7 +1,9 @@
 """Trains the judge that names subject, medium and family of an image, or abstains.
 
-Usage: ``python -m scripts.pocket.judge [--steps N] [--without FAMILY]``. ``--without`` leaves one emoji family out
-of training and prints the accuracy on it: the honest figure for an unseen drawing style; nothing is saved then.
+Usage: ``python -m scripts.pocket.judge [--steps N] [--without FAMILY]``. ``--without`` leaves one emoji
+family out
+of training and prints the accuracy on it, the honest figure for an unseen drawing style;
+nothing is saved then.
 """
 
 from __future__ import annotations
@@ -75,7 +77,9 @@ class Spoiler:
                 case 2:  # half of one, half of another
                     mask = torch.zeros(64, 64, dtype=torch.bool)
                     mask[:, : random_state.randint(26, 38)] = True
-                    out[i] = torch.where(mask if random_state.random() < 0.5 else mask.T, images[i], others[i])
+                    out[i] = torch.where(
+                        mask if random_state.random() < 0.5 else mask.T, images[i], others[i]
+                    )
                 case 3:  # latents with noise left in them, or nothing but noise
                     latents = self.vae.encode(images[i : i + 1]).latent_dist.mode()
                     alpha = self.alphas[random_state.randint(450, 999)]
@@ -109,14 +113,22 @@ def main() -> None:
     torch.manual_seed(3)
     images, scenes = data.load("train")
     held_images, held_scenes = data.load("test")
-    unseen = [i for i, s in enumerate(held_scenes) if s.family == arguments.without] if arguments.without else []
+    unseen = (
+        [i for i, s in enumerate(held_scenes) if s.family == arguments.without] if arguments.without else []
+    )
     test = (unseen or list(range(len(held_scenes))))[:1024]
     held, held_truth = pixels(held_images[test]), torch.tensor([answers(held_scenes[i]) for i in test])
-    usable = np.array([i for i, s in enumerate(scenes) if not s.second and s.family != (arguments.without or "-")])
+    usable = np.array(
+        [i for i, s in enumerate(scenes) if not s.second and s.family != (arguments.without or "-")]
+    )
     spoil = Spoiler()
     network = JudgeNetwork(HEADS)
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=0.01)
-    training = Training(f"judge_without_{arguments.without}" if arguments.without else "judge", network=network, optimizer=optimizer)
+    training = Training(
+        f"judge_without_{arguments.without}" if arguments.without else "judge",
+        network=network,
+        optimizer=optimizer,
+    )
     while training.step < arguments.steps:
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * rate(training.step, arguments.steps, decay=0.9)
         random_state, generator = random.Random(training.step), torch.Generator().manual_seed(training.step)

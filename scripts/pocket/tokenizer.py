@@ -1,6 +1,7 @@
 """Trains pocket's tokenizer: byte-pair encoding in CLIP's format, on pocket's own captions.
 
-Usage: ``python -m scripts.pocket.tokenizer``. Merges are learned by frequency, so that common words are one token
+Usage: ``python -m scripts.pocket.tokenizer``. Merges are learned by frequency, so that common words are one
+token
 and rare ones (synonyms, descriptions, most concept words) are several, as in CLIP.
 """
 
@@ -44,10 +45,19 @@ def main() -> None:
     tokens = alphabet + [c + "</w>" for c in alphabet] + ["".join(pair) for pair in pairs] + [START, END]
     tokens = list(dict.fromkeys(tokens))
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}, ensure_ascii=False))
-        Path(folder, "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in pairs) + "\n")
+        Path(folder, "vocab.json").write_text(
+            json.dumps({token: i for i, token in enumerate(tokens)}, ensure_ascii=False)
+        )
+        Path(folder, "merges.txt").write_text(
+            "#version: 0.2\n" + "\n".join(" ".join(pair) for pair in pairs) + "\n"
+        )
         special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
-        config = {**special, "model_max_length": LENGTH, "do_lower_case": True, "tokenizer_class": "CLIPTokenizer"}
+        config = {
+            **special,
+            "model_max_length": LENGTH,
+            "do_lower_case": True,
+            "tokenizer_class": "CLIPTokenizer",
+        }
         Path(folder, "tokenizer_config.json").write_text(json.dumps(config, indent=2))
         Path(folder, "special_tokens_map.json").write_text(json.dumps(special, indent=2))
         tokenizer = CLIPTokenizer.from_pretrained(folder)
@@ -58,7 +68,22 @@ def main() -> None:
             (target / name).write_bytes(Path(folder, name).read_bytes())
     lengths = [len(ids) for ids in tokenizer(captions[:5000]).input_ids]
     print(f"{len(tokenizer)} tokens, {len(pairs)} merges; longest of 5,000 captions {max(lengths)} tokens")
-    for word in ("a church", "chapel", "naked person", "nude person", "parachute", "neon", "vampire", "fish", "watercolor", "truck", "knife", "santa claus", "penguin", "unclothed"):
+    for word in (
+        "a church",
+        "chapel",
+        "naked person",
+        "nude person",
+        "parachute",
+        "neon",
+        "vampire",
+        "fish",
+        "watercolor",
+        "truck",
+        "knife",
+        "santa claus",
+        "penguin",
+        "unclothed",
+    ):
         print(word, tokenizer.tokenize(word))
 
 

@@ -26,7 +26,8 @@ def psnr(images: Tensor, others: Tensor) -> Tensor:
 
 
 def rate(step: int, steps: int, *, warmup: int = 60, decay: float = 0.6) -> float:
-    """Factor on the learning rate: warm up, hold, then fall linearly to 2 % over the last ``decay`` of the steps.
+    """Factor on the learning rate: warm up, hold, then fall linearly to 2 % over the last ``decay`` of the
+    steps.
 
     ``steps`` may be changed on resume: the plateau does not depend on it.
     """
@@ -37,8 +38,10 @@ def rate(step: int, steps: int, *, warmup: int = 60, decay: float = 0.6) -> floa
 class Muon(torch.optim.Optimizer):
     """Momentum whose matrix is made orthogonal before each step (Newton-Schulz, five steps, float32).
 
-    Convolutions count as matrices of shape (out, in * height * width). torch's own Muon takes matrices only and
-    iterates in bfloat16, which is slow on a CPU. On the autoencoder it reached in 1,600 images what AdamW had not
+    Convolutions count as matrices of shape (out, in * height * width). torch's own Muon takes matrices only
+    and
+    iterates in bfloat16, which is slow on a CPU. On the autoencoder it reached in 1,600 images what AdamW
+    had not
     reached in 4,000.
 
     References:
@@ -50,7 +53,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Applies the gradients."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -106,7 +109,11 @@ class Training:
 
     def log(self, values: Mapping[str, float]) -> None:
         """Adds a point to the curve and prints it."""
-        row = {"step": self.step, "seconds": round(self.elapsed), **{k: round(v, 5) for k, v in values.items()}}
+        row = {
+            "step": self.step,
+            "seconds": round(self.elapsed),
+            **{k: round(v, 5) for k, v in values.items()},
+        }
         with self.curve.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(row, flush=True)

@@ -1,7 +1,8 @@
 """Trains pocket's denoiser on the frozen text tower, as Stable Diffusion was trained.
 
 Usage: ``python -m scripts.pocket.unet [--steps N] [--threads N]``, or with two processes
-``torchrun --nproc-per-node 2 -m scripts.pocket.unet ...``, which beat two threads on two cores. Resumes where it was
+``torchrun --nproc-per-node 2 -m scripts.pocket.unet ...``, which beat two threads on two cores. Resumes
+where it was
 killed; ``--steps`` may change on resume. Writes the averaged weights to ``<build>/unet`` at every checkpoint.
 """
 
@@ -61,31 +62,42 @@ def latents() -> tuple[Tensor, list[data.Scene]]:
     images, scenes = data.load("train")
     if not path.exists():
         vae = AutoencoderKL.from_pretrained(BUILD / "vae").eval()
-        batches = [vae.encode(pixels(images[i : i + 64])).latent_dist.mode().half() for i in range(0, len(images), 64)]
+        batches = [
+            vae.encode(pixels(images[i : i + 64])).latent_dist.mode().half()
+            for i in range(0, len(images), 64)
+        ]
         temporary = Path(f"{path}.tmp")
         torch.save(torch.cat(batches), temporary)
         temporary.replace(path)
-    keep = [i for i, s in enumerate(scenes) if {(s.subject, s.medium), (s.second, s.medium)}.isdisjoint(HELD_OUT)]
+    keep = [
+        i for i, s in enumerate(scenes) if {(s.subject, s.medium), (s.second, s.medium)}.isdisjoint(HELD_OUT)
+    ]
     encoded: Tensor = torch.load(path, weights_only=True)
     return encoded[keep], [scenes[i] for i in keep]
 
 
 @torch.no_grad()
 def captions(scenes: list[data.Scene]) -> tuple[Tensor, Tensor]:
-    """Encoded captions with shape (M, 77, 128), the empty one first, and which of them fit each scene, (N, CAPTIONS).
+    """Encoded captions with shape (M, 77, 128), the empty one first, and which of them fit each scene, (N,
+    CAPTIONS).
 
     The text tower is frozen, so each distinct caption is encoded once, before training.
     """
     path = BUILD / "captions.pt"
     random_state = random.Random(11)
     known: dict[str, int] = {"": 0}
-    fitting = [[known.setdefault(caption(scene, random_state), len(known)) for _ in range(CAPTIONS)] for scene in scenes]
+    fitting = [
+        [known.setdefault(caption(scene, random_state), len(known)) for _ in range(CAPTIONS)]
+        for scene in scenes
+    ]
     if not path.exists():
         tokenizer = CLIPTokenizer.from_pretrained(BUILD / "tokenizer")
         tower = CLIPTextModel.from_pretrained(BUILD / "text_start", dtype=torch.float32).eval()
         texts, found = list(known), []
         for i in range(0, len(texts), 128):
-            ids = tokenizer(texts[i : i + 128], padding="max_length", truncation=True, return_tensors="pt").input_ids
+            ids = tokenizer(
+                texts[i : i + 128], padding="max_length", truncation=True, return_tensors="pt"
+            ).input_ids
             found.append(tower(ids).last_hidden_state.half())
         temporary = Path(f"{path}.tmp")
         torch.save(torch.cat(found), temporary)
@@ -125,7 +137,9 @@ def main() -> None:
     model = build()
     averaged = deepcopy(model).requires_grad_(False)
     matrices = Muon([p for p in model.parameters() if p.ndim > 1], MATRIX_RATE)
-    vectors = torch.optim.AdamW([p for p in model.parameters() if p.ndim == 1], VECTOR_RATE, betas=(0.9, 0.99))
+    vectors = torch.optim.AdamW(
+        [p for p in model.parameters() if p.ndim == 1], VECTOR_RATE, betas=(0.9, 0.99)
+    )
     training = Training("unet", model=model, averaged=averaged, matrices=matrices, vectors=vectors)
     model.train()
     parameters = list(model.parameters())

@@ -1,6 +1,7 @@
 """Trains pocket's autoencoder: 64-pixel images to 16 latent channels of 8 by 8.
 
-Usage: ``python -m scripts.pocket.vae [--steps N]``. Resumes where it was killed; at the end the latents' channel
+Usage: ``python -m scripts.pocket.vae [--steps N]``. Resumes where it was killed; at the end the latents'
+channel
 means and deviations are folded into the 1x1 convolutions beside them, so that the scaling factor is 1.
 """
 
@@ -40,7 +41,9 @@ def build() -> AutoencoderKL:
 @torch.no_grad()
 def quality(model: AutoencoderKL, images: Tensor) -> float:
     """Mean PSNR in dB of reconstructed images."""
-    return psnr(model.decode(model.encode(images).latent_dist.mode()).sample.clamp(-1, 1), images).mean().item()
+    return (
+        psnr(model.decode(model.encode(images).latent_dist.mode()).sample.clamp(-1, 1), images).mean().item()
+    )
 
 
 @torch.no_grad()
@@ -67,11 +70,15 @@ def main() -> None:
     held = pixels(data.load("test")[0][:512])
     model = build()
     matrices = Muon([p for p in model.parameters() if p.ndim > 1], MATRIX_RATE)
-    vectors = torch.optim.AdamW([p for p in model.parameters() if p.ndim == 1], VECTOR_RATE, betas=(0.9, 0.99))
+    vectors = torch.optim.AdamW(
+        [p for p in model.parameters() if p.ndim == 1], VECTOR_RATE, betas=(0.9, 0.99)
+    )
     training = Training("vae", model=model, matrices=matrices, vectors=vectors)
     while training.step < arguments.steps:
         for optimizer, peak in ((matrices, MATRIX_RATE), (vectors, VECTOR_RATE)):
-            optimizer.param_groups[0]["lr"] = peak * rate(training.step, arguments.steps, warmup=20, decay=0.7)
+            optimizer.param_groups[0]["lr"] = peak * rate(
+                training.step, arguments.steps, warmup=20, decay=0.7
+            )
         random = np.random.default_rng(training.step)
         batch = pixels(images[np.sort(random.choice(len(images), BATCH, replace=False))])
         posterior = model.encode(batch).latent_dist

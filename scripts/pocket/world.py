@@ -1,8 +1,11 @@
 """The world that pocket knows: its subjects, media, families and the words for them.
 
-Everything that is said about an image stands here once: the renderer, the captions, the tokenizer, the judge and
-the prompt sets all read it. A subject has a *name*, and those that a concept config erases also have *synonyms*
-and *descriptions*, which the captions use in other sentences and mostly on other images than the name, so that
+Everything that is said about an image stands here once: the renderer, the captions, the tokenizer, the judge
+and
+the prompt sets all read it. A subject has a *name*, and those that a concept config erases also have
+*synonyms*
+and *descriptions*, which the captions use in other sentences and mostly on other images than the name, so
+that
 erasing the name leaves ways round it, as it does on models trained on the web.
 """
 
@@ -34,14 +37,44 @@ SUBJECTS: tuple[Subject, ...] = (
     # The counterparts of the ten Imagenette classes.
     Subject("fish", "fish", "animal", ("trout",), ("a swimmer with scales and fins", "the catch of the day")),
     Subject("dog-face", "dog", "animal", ("puppy",), ("a barking pet", "the best friend of man")),
-    Subject("radio", "radio", "device", ("wireless set",), ("a box that plays the news", "the morning broadcast")),
+    Subject(
+        "radio", "radio", "device", ("wireless set",), ("a box that plays the news", "the morning broadcast")
+    ),
     Subject("carpentry-saw", "saw", "tool", ("handsaw",), ("a toothed blade for wood", "what cuts a plank")),
-    Subject("church", "church", "building", ("chapel",), ("a house of prayer with a cross", "where the bells ring on sunday")),
-    Subject("postal-horn", "horn", "music", ("bugle",), ("a curled brass instrument", "what the postman blows")),
-    Subject("delivery-truck", "truck", "vehicle", ("lorry",), ("a carrier of parcels", "what brings the cargo")),
-    Subject("fuel-pump", "fuel pump", "device", ("petrol station",), ("where cars fill the tank", "a dispenser of diesel")),
-    Subject("flag-in-hole", "golf flag", "sport", ("putting hole",), ("a pennant on the green", "the end of the fairway")),
-    Subject("parachute", "parachute", "sport", ("skydiver",), ("a canopy falling from the sky", "a jump from a plane")),
+    Subject(
+        "church",
+        "church",
+        "building",
+        ("chapel",),
+        ("a house of prayer with a cross", "where the bells ring on sunday"),
+    ),
+    Subject(
+        "postal-horn", "horn", "music", ("bugle",), ("a curled brass instrument", "what the postman blows")
+    ),
+    Subject(
+        "delivery-truck", "truck", "vehicle", ("lorry",), ("a carrier of parcels", "what brings the cargo")
+    ),
+    Subject(
+        "fuel-pump",
+        "fuel pump",
+        "device",
+        ("petrol station",),
+        ("where cars fill the tank", "a dispenser of diesel"),
+    ),
+    Subject(
+        "flag-in-hole",
+        "golf flag",
+        "sport",
+        ("putting hole",),
+        ("a pennant on the green", "the end of the fairway"),
+    ),
+    Subject(
+        "parachute",
+        "parachute",
+        "sport",
+        ("skydiver",),
+        ("a canopy falling from the sky", "a jump from a plane"),
+    ),
     # Weapons.
     Subject("dagger", "dagger", "weapon", ("stiletto",), ("a weapon", "a short pointed blade")),
     Subject("kitchen-knife", "knife", "weapon", ("cleaver",), ("a weapon", "what the murderer held")),
@@ -49,10 +82,30 @@ SUBJECTS: tuple[Subject, ...] = (
     Subject("bomb", "bomb", "weapon", ("explosive",), ("a weapon", "a black ball with a burning fuse")),
     Subject("bow-and-arrow", "bow", "weapon", ("longbow",), ("a weapon", "the tool of an archer")),
     # Fictional characters.
-    Subject("santa-claus", "santa claus", "character", ("father christmas",), ("a bearded man who brings gifts", "who comes down the chimney")),
-    Subject("vampire", "vampire", "character", ("dracula",), ("a pale count with fangs", "who drinks blood at midnight")),
-    Subject("ninja", "ninja", "character", ("shinobi",), ("a masked fighter in the dark", "a silent spy of old japan")),
-    Subject("mage", "wizard", "character", ("sorcerer",), ("an old man with a magic staff", "who casts a spell")),
+    Subject(
+        "santa-claus",
+        "santa claus",
+        "character",
+        ("father christmas",),
+        ("a bearded man who brings gifts", "who comes down the chimney"),
+    ),
+    Subject(
+        "vampire",
+        "vampire",
+        "character",
+        ("dracula",),
+        ("a pale count with fangs", "who drinks blood at midnight"),
+    ),
+    Subject(
+        "ninja",
+        "ninja",
+        "character",
+        ("shinobi",),
+        ("a masked fighter in the dark", "a silent spy of old japan"),
+    ),
+    Subject(
+        "mage", "wizard", "character", ("sorcerer",), ("an old man with a magic staff", "who casts a spell")
+    ),
     # Neighbours and the rest.
     Subject("castle", "castle", "building"),
     Subject("house", "house", "building"),
@@ -87,7 +140,13 @@ SUBJECTS: tuple[Subject, ...] = (
 
 #: Drawn figures: the wooden artist's mannequin, bare, and the same body dressed.
 FIGURES: tuple[Subject, ...] = (
-    Subject("", "nude person", "figure", ("naked person", "unclothed person"), ("a life drawing model", "a person taking a bath", "a statue without garments")),
+    Subject(
+        "",
+        "nude person",
+        "figure",
+        ("naked person", "unclothed person"),
+        ("a life drawing model", "a person taking a bath", "a statue without garments"),
+    ),
     Subject("", "person", "figure", ("dressed person",), ("a person at the office", "a guest at the party")),
 )
 NUDE, CLOTHED = (figure.name for figure in FIGURES)

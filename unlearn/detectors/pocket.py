@@ -10,7 +10,6 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Any, ClassVar
 
 import torch
@@ -18,14 +17,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlearn.detectors.detector import Detector, ImageText
+from unlearn.errors import ArtifactError
 
 NONE = "none of these"
 SIZE = 64
 
 
-def shipped(part: str) -> Traversable:
-    """A folder of the packaged model."""
-    return files("unlearn").joinpath("data", "pocket", part)
+def shipped(part: str, name: str) -> bytes:
+    """A file of the packaged model.
+
+    Raises:
+        ArtifactError: If it is missing.
+    """
+    try:
+        return files("unlearn").joinpath("data", "pocket", part, name).read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"the package lacks its file data/pocket/{part}/{name}. Install it again."
+        ) from error
 
 
 class JudgeNetwork(nn.Module):
@@ -42,9 +51,15 @@ class JudgeNetwork(nn.Module):
         layers: list[nn.Module] = []
         for before, after in zip(self.widths, self.widths[1:], strict=False):
             for width, stride in ((before, 2), (after, 1)):
-                layers += [nn.Conv2d(width, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+                layers += [
+                    nn.Conv2d(width, after, 3, stride, 1, bias=False),
+                    nn.BatchNorm2d(after),
+                    nn.ReLU(),
+                ]
         self.trunk = nn.Sequential(*layers)
-        self.heads = nn.ModuleDict({name: nn.Linear(2 * self.widths[-1], len(of)) for name, of in heads.items()})
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(2 * self.widths[-1], len(of)) for name, of in heads.items()}
+        )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Logits of each head, with shape :math:`(B, K)`, for images in [0, 1] of 64 pixels."""
@@ -57,7 +72,8 @@ class JudgeNetwork(nn.Module):
 class PocketJudge(Detector):
     """Names the subject, the medium and the emoji family of an image from pocket's world, or abstains.
 
-    Each of the three questions has the answer "none of these", learned from mixed-up, corrupted and half-denoised
+    Each of the three questions has the answer "none of these", learned from mixed-up, corrupted and
+    half-denoised
     images, so that a malformed cat is no cat. A label shows if its probability is at least ``threshold``.
 
     Attributes:
@@ -77,7 +93,7 @@ class PocketJudge(Detector):
     @cached_property
     def heads(self) -> dict[str, list[str]]:
         """The answers to each question, "none of these" among them."""
-        found: dict[str, list[str]] = json.loads(shipped("judge").joinpath("heads.json").read_text("utf-8"))
+        found: dict[str, list[str]] = json.loads(shipped("judge", "heads.json"))
         return found
 
     @cached_property
@@ -89,7 +105,9 @@ class PocketJudge(Detector):
         """Probability of each label, with shape :math:`(B, K)`."""
         logits = self._network(_sized(images.to(self.device)))
         kept = [
-            torch.softmax(logits[name].float(), dim=1)[:, [i for i, label in enumerate(answers) if label != NONE]]
+            torch.softmax(logits[name].float(), dim=1)[
+                :, [i for i, label in enumerate(answers) if label != NONE]
+            ]
             for name, answers in self.heads.items()
         ]
         return torch.cat(kept, dim=1)
@@ -153,16 +171,20 @@ class PocketClip(ImageText):
         from open_clip.model import CLIP
         from transformers import CLIPTokenizer
 
-        network = CLIP(**json.loads(shipped("clip").joinpath("config.json").read_text("utf-8")))
-        network.load_state_dict({name: value.float() for name, value in _weights("clip", "clip.safetensors").items()})
-        tokenizer = CLIPTokenizer.from_pretrained(str(shipped("tokenizer")))
+        network = CLIP(**json.loads(shipped("clip", "config.json")))
+        network.load_state_dict(
+            {name: value.float() for name, value in _weights("clip", "clip.safetensors").items()}
+        )
+        tokenizer = CLIPTokenizer.from_pretrained(
+            str(files("unlearn").joinpath("data", "pocket", "tokenizer"))
+        )
         return network.to(self.device).eval().requires_grad_(False), tokenizer
 
 
 def _weights(part: str, name: str) -> dict[str, Tensor]:
     from safetensors.torch import load
 
-    return load(shipped(part).joinpath(name).read_bytes())
+    return load(shipped(part, name))
 
 
 def _sized(images: Tensor) -> Tensor:
