@@ -59,7 +59,7 @@ MISTAKES = {
     "range": (["method=esd", "method.optimizer.lr=-1"], "method.optimizer.lr: must be"),
     "missing value": (["concept=custom"], "concept.name: needs a value"),
     "seed": (["seed=-1"], "seeds.erase: must be from 0"),
-    "role": (["+eval.prompts.plane=3"], "eval.prompts.plane: Unknown role 'plane'. Did you mean 'plain'?"),
+    "role": (["+eval.prompts.plane=3"], "eval.prompts: Unknown role 'plane'. Did you mean 'plain'?"),
     "count": (["eval.prompts.plain=0"], "eval.prompts.plain: must be at least 1, got 0"),
     "detector": (["model.clip=pocket_clap"], "model.clip: Unknown detector 'pocket_clap'. Did you mean"),
     "objective": (["objective=erasd"], "objective: Unknown score 'erasd'. Did you mean 'erased'"),
