@@ -13,7 +13,7 @@ from unlearn.errors import ConfigError, IncompatibleError
 from unlearn.models.model import DiffusionModel, Erasure
 
 #: What the libraries write of the machine they run on; it is nobody else's business.
-LOCAL = ("_name_or_path", "backend", "is_local", "local_files_only")
+LOCAL = ("_name_or_path",)
 
 
 def export(model: DiffusionModel, erasure: Erasure, folder: Path) -> None:
@@ -86,10 +86,28 @@ def _write_text_encoder(module: nn.Module, folder: Path) -> None:
 
 def _write_tokenizer(model: DiffusionModel, folder: Path) -> None:
     """Writes the files of both generations; transformers 5 alone would only write ``tokenizer.json``."""
-    model.tokenizer.save_pretrained(folder)
-    _rewrite(folder / "tokenizer_config.json")
-    model.tokenizer.backend_tokenizer.model.save(str(folder))
-    (folder / "special_tokens_map.json").write_text(json.dumps(model.tokenizer.special_tokens_map, indent=2))
+    tokenizer = model.tokenizer
+    backend = tokenizer.backend_tokenizer
+    # The last call's padding would be written with it.
+    backend.no_padding()
+    backend.no_truncation()
+    tokenizer.save_pretrained(folder)
+    backend.model.save(str(folder))
+    # With the added tokens, which `backend.model` does not know.
+    vocabulary = dict(sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1]))
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    special = tokenizer.special_tokens_map
+    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2))
+    # The fields of Stable Diffusion 1.4; what `save_pretrained` writes depends on how the tokenizer was made.
+    config = {
+        **special,
+        "add_prefix_space": False,
+        "do_lower_case": True,
+        "errors": "replace",
+        "model_max_length": model.max_tokens,
+        "tokenizer_class": "CLIPTokenizer",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
 
 
 def _rewrite(file: Path) -> None:
