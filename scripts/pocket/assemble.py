@@ -1,8 +1,7 @@
 """Puts the trained parts together as the diffusers folder that ships: ``unlearn/data/pocket``.
 
 Usage: ``python -m scripts.pocket.assemble``. Weights are stored in float16; the configs name float32, so
-that plain
-diffusers loads all parts in one precision. The model card is written by hand and left alone.
+that plain diffusers loads all parts in one precision. The model card is written by hand and left alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Captions: many ways to say what an image shows.
 
 A name, a synonym and a description of one subject stand in different sentences, and which of them an image
-gets
-leans on its family, so that the three are learned partly from different images.
+gets leans on its family, so that the three are learned partly from different images.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """Trains small CLIP models on pocket's captions with open_clip.
 
 Usage: ``python -m scripts.pocket.clip start|scorer [--steps N]``. ``start`` is where the text tower begins:
-its text
-half is written to ``<build>/text_start`` as a transformers `CLIPTextModel`. ``scorer`` is another model,
-trained
-apart from it (other sizes, seed and captions), which scores alignment and gives features for FID, KID and
-CMMD.
+its text half is written to ``<build>/text_start`` as a transformers `CLIPTextModel`. ``scorer`` is another
+model, trained apart from it (other sizes, seed and captions), which scores alignment and gives features for
+FID, KID and CMMD.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Renders pocket's data set: images of subjects and figures in all media and families, with what each shows.
 
 Usage: ``python -m scripts.pocket.data [--singles N] [--pairs N]``. Writes ``images.npy`` (N, 64, 64, 3)
-bytes and
-``scenes.json`` to the build folder, and the same for a test set drawn with another seed.
+bytes and ``scenes.json`` to the build folder, and the same for a test set drawn with another seed.
 """
 
 from __future__ import annotations

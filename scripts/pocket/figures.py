@@ -1,8 +1,8 @@
 """Drawn figures for the nudity concept: a wooden artist's mannequin, bare or dressed.
 
-A pose is a set of joint angles in degrees (0 to the right, 90 down); limbs are capsules along them. The bare
-figure shows its ball joints and seams; the dressed one is the same body with hair, clothes and shoes. Safe for
-work by construction.
+A pose is a set of joint angles in degrees (0 to the right, 90 down); limbs are capsules along them. The
+bare figure shows its ball joints and seams; the dressed one is the same body with hair, clothes and shoes.
+Safe for work by construction.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Emoji artwork from the iconify packages on npm, rendered to RGBA.
 
 `npm pack` fetches a package of pinned version once; a glyph is looked up by its name with the hyphens left
-out,
-as the sets spell names differently.
+out, as the sets spell names differently.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ def _icons(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
 def svg(folder: Path, icon: str) -> str:
     """The glyph as an SVG document.
 
-    Raises:
-        KeyError: If the set has no such glyph, neither under its name nor under ``person-`` and its name.
+    Raises: KeyError: If the set has no such glyph, neither under its name nor under ``person-`` and its
+    name.
     """
     icons, names = _icons(folder)
     name = names.get(icon.replace("-", "")) or names["person" + icon.replace("-", "")]

@@ -1,9 +1,8 @@
 """Trains the judge that names subject, medium and family of an image, or abstains.
 
 Usage: ``python -m scripts.pocket.judge [--steps N] [--without FAMILY]``. ``--without`` leaves one emoji
-family out
-of training and prints the accuracy on it, the honest figure for an unseen drawing style;
-nothing is saved then.
+family out of training and prints the accuracy on it, the honest figure for an unseen drawing style; nothing
+is saved then.
 """
 
 from __future__ import annotations

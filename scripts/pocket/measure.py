@@ -1,9 +1,8 @@
 """Measures the shipped pocket model against its acceptance figures.
 
 Usage: ``python -m scripts.pocket.measure [--images N] [--grid FILE]``. Draws N images of plain prompts at
-fresh seeds
-with the shipped settings and has the shipped judge name them; prints each rate with n and its 95 % Wilson
-interval.
+fresh seeds with the shipped settings and has the shipped judge name them; prints each rate with n and its
+95 % Wilson interval.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Trains pocket's tokenizer: byte-pair encoding in CLIP's format, on pocket's own captions.
 
 Usage: ``python -m scripts.pocket.tokenizer``. Merges are learned by frequency, so that common words are one
-token
-and rare ones (synonyms, descriptions, most concept words) are several, as in CLIP.
+token and rare ones (synonyms, descriptions, most concept words) are several, as in CLIP.
 """
 
 from __future__ import annotations

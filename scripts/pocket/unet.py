@@ -1,9 +1,9 @@
 """Trains pocket's denoiser on the frozen text tower, as Stable Diffusion was trained.
 
-Usage: ``python -m scripts.pocket.unet [--steps N] [--threads N]``, or with two processes
-``torchrun --nproc-per-node 2 -m scripts.pocket.unet ...``, which beat two threads on two cores. Resumes
-where it was
-killed; ``--steps`` may change on resume. Writes the averaged weights to ``<build>/unet`` at every checkpoint.
+Usage: ``python -m scripts.pocket.unet [--steps N] [--threads N]``, or with two processes ``torchrun
+--nproc-per-node 2 -m scripts.pocket.unet ...``, which beat two threads on two cores. Resumes where it was
+killed; ``--steps`` may change on resume. Writes the averaged weights to ``<build>/unet`` at every
+checkpoint.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Trains pocket's autoencoder: 64-pixel images to 16 latent channels of 8 by 8.
 
 Usage: ``python -m scripts.pocket.vae [--steps N]``. Resumes where it was killed; at the end the latents'
-channel
-means and deviations are folded into the 1x1 convolutions beside them, so that the scaling factor is 1.
+channel means and deviations are folded into the 1x1 convolutions beside them, so that the scaling factor is
+1.
 """
 
 from __future__ import annotations

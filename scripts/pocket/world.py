@@ -1,12 +1,9 @@
 """The world that pocket knows: its subjects, media, families and the words for them.
 
-Everything that is said about an image stands here once: the renderer, the captions, the tokenizer, the judge
-and
-the prompt sets all read it. A subject has a *name*, and those that a concept config erases also have
-*synonyms*
-and *descriptions*, which the captions use in other sentences and mostly on other images than the name, so
-that
-erasing the name leaves ways round it, as it does on models trained on the web.
+Everything that is said about an image stands here once: the renderer, the captions, the tokenizer, the
+judge and the prompt sets all read it. A subject has a *name*, and those that a concept config erases also
+have *synonyms* and *descriptions*, which the captions use in other sentences and mostly on other images
+than the name, so that erasing the name leaves ways round it, as it does on models trained on the web.
 """
 
 from __future__ import annotations
