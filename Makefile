@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo check format format-check lint type test test-slow bench clean \
-	pocket-data pocket-vae pocket-clip pocket-unet pocket-detectors pocket
+	pocket-data pocket-vae pocket-clip pocket-unet pocket-detectors pocket-assemble pocket-measure pocket
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -41,25 +41,34 @@ test: install  ## the tests (on two cores, under fifteen minutes)
 test-slow: install  ## the tests that are left out otherwise, too
 	$(BIN)/python -m pytest -q -m 'not gpu'
 
-pocket-data: install  ## the data set of the pocket model
+pocket-data: install  ## renders the data set of the pocket model and trains its tokenizer (5 minutes)
 	$(BIN)/python -m scripts.pocket.data
+	$(BIN)/python -m scripts.pocket.tokenizer
 
-pocket-vae: install  ## its autoencoder; this and the next three go on where they were stopped
+pocket-vae: install  ## its autoencoder (15 minutes a core); this and the next go on where they were stopped
 	$(BIN)/python -m scripts.pocket.vae
 
-pocket-clip: install  ## its text encoder
-	$(BIN)/python -m scripts.pocket.clip
+pocket-clip: install  ## its text tower (15 minutes a core)
+	$(BIN)/python -m scripts.pocket.clip start
 
-pocket-unet: install  ## its denoiser
+pocket-unet: install  ## its denoiser (hours a core)
 	$(BIN)/python -m scripts.pocket.unet
 
-pocket-detectors: install  ## its judge and its scoring CLIP
-	$(BIN)/python -m scripts.pocket.detectors
+pocket-detectors: install  ## its judge and its scoring CLIP (20 minutes a core)
+	$(BIN)/python -m scripts.pocket.judge
+	$(BIN)/python -m scripts.pocket.clip scorer
 
-pocket: pocket-data pocket-vae pocket-clip pocket-unet pocket-detectors  ## all of them, in order
+pocket-assemble: install  ## puts the parts into unlearn/data/pocket
+	$(BIN)/python -m scripts.pocket.assemble
+
+pocket-measure: install  ## the figures of its model card
+	$(BIN)/python -m scripts.pocket.measure
+
+pocket: pocket-data pocket-vae pocket-clip pocket-unet pocket-detectors pocket-assemble  ## all of them
 
 bench: install  ## how fast things are here
-	$(BIN)/python -m scripts.bench
+	$(BIN)/python -m scripts.bench.sampling
+	$(BIN)/python -m scripts.bench.closed_form
 
 clean:  ## removes caches and builds; never outputs/
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
