@@ -73,6 +73,13 @@ def test_mistakes_are_named_with_their_key(words, message):
     assert message in said_of(words)
 
 
+def test_all_mistakes_of_one_component_are_named_at_once():
+    said = said_of(["method=uce", "method.ridge=-1", "+method.rigde=2", "+seeed=1"])
+    assert "method.ridge: must be" in said
+    assert "method.rigde: Unknown key 'rigde'. Did you mean 'ridge'?" in said
+    assert "seeed: Unknown key 'seeed'. Did you mean 'seed'?" in said
+
+
 def test_all_mistakes_are_named_at_once():
     words = ["method=esdd", "concept=chruch", "seeed=3", "eval.prompts.plain=0", "model.sampler.steps=many"]
     found = diagnose(words)

@@ -8,13 +8,14 @@ once, and builds the objects.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.artifacts import fingerprint
@@ -226,10 +227,11 @@ def _problems(node: DictConfig, path: str) -> list[str]:
     cls = OmegaConf.get_type(node)
     names = [f.name for f in fields(cls)] if is_dataclass(cls) else None
     found: list[str] = []
+    strange: list[str] = []
     for key in map(str, node):
         where = f"{path}{key}"
         if names is not None and key not in names:
-            found.append(f"{where}: {unknown('key', key, names)}")
+            strange.append(key)
         elif OmegaConf.is_missing(node, key):
             found.append(f"{where}: needs a value{_choices(cls, key)}")
         else:
@@ -242,10 +244,20 @@ def _problems(node: DictConfig, path: str) -> list[str]:
                 found += _problems(child, f"{where}.")
     if names is not None and not found:
         try:
-            OmegaConf.to_object(node)
+            OmegaConf.to_object(_without(node, strange))
         except ValueError as error:  # __post_init__ begins its message with the name of the field
             found.append(f"{path}{error}")
-    return found
+    return [*(f"{path}{key}: {unknown('key', key, names or ())}" for key in strange), *found]
+
+
+def _without(node: DictConfig, keys: Sequence[str]) -> DictConfig:
+    if not keys:
+        return node
+    rest = deepcopy(node)
+    with open_dict(rest):
+        for key in keys:
+            del rest[key]
+    return rest
 
 
 def _choices(cls: type | None, key: str) -> str:

@@ -25,7 +25,7 @@ def diagnose(words: Sequence[str]) -> str | None:
     """What is wrong with the words behind ``unlearn run``, one line each under a headline.
 
     Returns:
-        None if nothing could be found, or if the words bring configurations of their own, which are not known here.
+        None if nothing could be found, or if the words bring configurations of their own.
     """
     said = get_args_parser().parse_args(list(words))
     if said.config_dir or said.config_path or said.config_name:

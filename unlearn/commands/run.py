@@ -19,11 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.config import register_schemas, resolve
-from unlearn.errors import ConfigError, UnlearnError
+from unlearn.errors import ConfigError
 from unlearn.run import Label, run
 
 # At import, because a launcher's worker process imports this module and nothing else.
 register_schemas()
+
+_failed: list[Exception] = []
 
 
 @hydra.main(version_base="1.3", config_path="pkg://unlearn.conf", config_name="run")
@@ -51,9 +53,13 @@ def job(config: DictConfig) -> float | None:
     except BaseException as error:
         if not any((folder / name).exists() for name in ("metrics.jsonl", "results.json")):
             shutil.rmtree(folder, ignore_errors=True)
-        if about.mode == RunMode.MULTIRUN and isinstance(error, UnlearnError):
+        if not isinstance(error, Exception):
+            raise
+        if about.mode == RunMode.MULTIRUN:  # the others go on, and Hydra raises it again at the end
             print(f"unlearn: job {about.job.num} failed: {error}", file=sys.stderr)
-        raise
+            raise
+        _failed.append(error)  # of a single run: raised by main(), since Hydra would add words of its own
+        return None
     return None if settings.objective is None else results["scores"][settings.objective]["value"]
 
 
@@ -65,13 +71,17 @@ def main(words: Sequence[str]) -> None:
     """
     # Hydra would print a part of the traceback and end the process: the command's own edge says it in a line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv = ["unlearn", *words]
+    # Hydra's parser takes no flag between overrides, and -m is said anywhere.
+    flags = [word for word in words if word in ("-m", "--multirun")]
+    sys.argv = ["unlearn", *flags, *(word for word in words if word not in flags)]
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:
         from unlearn.commands.diagnosis import diagnose
 
         raise ConfigError(diagnose(words) or str(error)) from error
+    if _failed:
+        raise _failed.pop()
 
 
 class Sweep(Callback):
