@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -43,6 +44,8 @@ class Sampler:
         resolution: Height and width in pixels.
         batch_size: Images drawn at a time; changes images by rounding only.
     """
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
     scheduler: str
     steps: int
