@@ -61,8 +61,14 @@ def assemble(folder: Path) -> None:
     model = StableDiffusion(source=str(plain), dtype="float16", **shared).load("cpu")
     shutil.rmtree(folder, ignore_errors=True)
     export(model, Erasure(), folder)
-    config = folder / "text_encoder" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2))
+    amend(folder / "text_encoder" / "config.json", "dtype", "float32")
+    # As in Stable Diffusion's own config: PNDM without the Runge-Kutta steps at its start.
+    amend(folder / "scheduler" / "scheduler_config.json", "skip_prk_steps", True)
+
+
+def amend(file: Path, key: str, value: object) -> None:
+    """Sets one key of a JSON file."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}, indent=2))
 
 
 def detectors(folder: Path) -> None:
