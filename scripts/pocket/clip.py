@@ -42,7 +42,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "vision_cfg": {**VISION, "width": 160, "layers": 4},
         "text_cfg": {"context_length": 77, "width": 128, "heads": 4, "layers": 3},
         "seed": 77,
-        "muon": True,  # several times as fast; the text tower that ships was started without
+        "muon": True,  # the text tower that ships was started without
     },
 }
 
