@@ -118,10 +118,40 @@ def test_every_kind_has_plain_prompts_from_templates(kind):
     assert all("oddity" in prompt for prompt in prompts.prompts)
 
 
+def test_methods_meet_phrases_anchor_and_retained_in_the_templates():
+    church = concept(
+        phrases=["church"], anchor="oak", retain=["castle"], templates=["{a} by noto", "one {}"]
+    )
+    assert church.pairs == [("a church by noto", "an oak by noto"), ("one church", "one oak")]
+    castle = concept(phrases=["castle"], labels=["castle"], retain=["house"])
+    concepts = ConceptSet(erase={"church": church, "castle": castle})
+    assert concepts.erased == ["a church by noto", "one church", "castle"]
+    assert concepts.retained == ["house"]  # castle is erased: no sentence with it is retained
+    with pytest.raises(ValueError, match="templates: each needs"):
+        concept(templates=["a photo"])
+
+
+@pytest.mark.parametrize(
+    ("phrase", "said"),
+    [
+        ("church", "a church"),
+        ("apple", "an apple"),
+        ("the sun", "the sun"),
+        ("Santa Claus", "Santa Claus"),
+        ("swords", "swords"),
+        ("cactus", "a cactus"),
+        ("dress", "a dress"),
+        ("", ""),
+    ],
+)
+def test_articles(phrase, said):
+    assert with_article(phrase) == said
+
+
 def test_what_another_concept_erases_is_no_neighbour():
     church, castle = concept(), concept(phrases=["castle"], labels=["castle"], retain=["church", "house"])
     both = ConceptSet(erase={"church": church, "castle": castle})
-    assert both.retain == ["house"]
+    assert both.retained == ["house"]
     assert both.phrases == ["church", "chapel", "castle"]
     assert set(both.prompt_set("neighbour").shows) == {"house"}
     assert both.prompt_set("plain").limited(4).concepts == ("church", "castle", "church", "castle")
@@ -164,3 +194,14 @@ def test_articles():
         "a church",
         "the sea",
     ]
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_methods_are_not_given_every_neighbour(name):
+    from unlearn.config import composed, resolve
+
+    concepts = resolve(composed([f"concept={name}"]), here=False).concepts
+    neighbours = {label.lower() for label in concepts.prompt_set("neighbour").shows}
+    given = {sentence.lower() for sentence in concepts.retained}
+    left_out = {n for n in neighbours if not any(n in sentence for sentence in given)}
+    assert left_out, neighbours

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from itertools import chain, zip_longest
@@ -25,7 +25,7 @@ from unlearn.seeding import derive_seed
 ROLES = ("plain", "synonym", "implicit", "neighbour", "unrelated")
 COLUMNS = ("role", "prompt", "seed", "shows")
 
-TEMPLATES: dict[str, tuple[str, ...]] = {
+PROMPT_TEMPLATES: dict[str, tuple[str, ...]] = {
     "object": (
         "{a}",
         "a drawing of {a}",
@@ -129,6 +129,9 @@ class Concept:
         prompts: Name of its prompt file, without ``.csv``; None makes prompts from templates.
         detector: Key in ``eval.detectors`` of the network that tells whether an image shows it.
         labels: An image shows the concept if the detector sees any of these.
+        templates: Sentences in which methods meet the phrases, the anchor and what is retained: ``{}`` stands
+            for the phrase, ``{a}`` for the phrase with its article. By default the bare phrase, as in the
+            papers; a small text encoder does not give a bare word the embedding that it has in a sentence.
     """
 
     kind: str
@@ -138,14 +141,27 @@ class Concept:
     prompts: str | None
     detector: str
     labels: list[str]
+    templates: list[str] = field(default_factory=lambda: ["{}"])
 
     def __post_init__(self) -> None:
-        if self.kind not in TEMPLATES:
-            raise ValueError(f"kind: {unknown('kind of concept', self.kind, TEMPLATES)}")
-        for key in ("phrases", "labels"):
+        if self.kind not in PROMPT_TEMPLATES:
+            raise ValueError(f"kind: {unknown('kind of concept', self.kind, PROMPT_TEMPLATES)}")
+        for key in ("phrases", "labels", "templates"):
             values = getattr(self, key)
             if not values or not all(value.strip() for value in values):
                 raise ValueError(f"{key}: needs at least one, and none may be empty, got {values}")
+        for template in self.templates:
+            if "{}" not in template and "{a}" not in template:
+                raise ValueError(f"templates: each needs {{}} or {{a}} for the phrase, got '{template}'")
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every sentence to erase, and the one that takes its place."""
+        return [
+            (_fill(template, phrase), _fill(template, self.anchor))
+            for phrase in self.phrases
+            for template in self.templates
+        ]
 
 
 @dataclass(kw_only=True)
@@ -168,11 +184,22 @@ class ConceptSet:
         return list(dict.fromkeys(phrase for concept in self.erase.values() for phrase in concept.phrases))
 
     @property
-    def retain(self) -> list[str]:
-        """Every phrase to keep, each once; never one that is erased."""
+    def erased(self) -> list[str]:
+        """Every sentence to erase, each once."""
+        return list(dict.fromkeys(old for concept in self.erase.values() for old, _ in concept.pairs))
+
+    @property
+    def retained(self) -> list[str]:
+        """Every sentence to keep, each once; never one that is erased."""
         erased = set(self.phrases)
-        kept = (phrase for concept in self.erase.values() for phrase in concept.retain)
-        return [phrase for phrase in dict.fromkeys(kept) if phrase not in erased]
+        kept = (
+            _fill(template, phrase)
+            for concept in self.erase.values()
+            for phrase in concept.retain
+            if phrase not in erased
+            for template in concept.templates
+        )
+        return list(dict.fromkeys(kept))
 
     def prompt_set(self, role: str, search: Sequence[str | Path] = ()) -> PromptSet:
         """The prompts that play ``role``, of all concepts in turn.
@@ -318,7 +345,7 @@ def template_rows(concept: Concept, role: str) -> list[Row]:
     The plain prompts say its first phrase, the synonyms the others; neighbours are what it is to be retained,
     and nothing is known that would only imply it.
     """
-    templates = TEMPLATES[concept.kind]
+    templates = PROMPT_TEMPLATES[concept.kind]
     plain, *others = concept.phrases
     erased = {*concept.phrases, *concept.labels}
     if role == "plain":
@@ -328,7 +355,7 @@ def template_rows(concept: Concept, role: str) -> list[Row]:
     elif role == "neighbour":
         asked = _filled(templates, [phrase for phrase in concept.retain if phrase not in erased], None)
     elif role == "unrelated":
-        asked = _filled(TEMPLATES["object"], [word for word in UNRELATED if word not in erased], None)
+        asked = _filled(PROMPT_TEMPLATES["object"], [word for word in UNRELATED if word not in erased], None)
     else:
         asked = []
     first = 1000 * ROLES.index(role)
@@ -340,13 +367,22 @@ def _filled(templates: Iterable[str], phrases: Sequence[str], shows: str | None)
     """Each template with each phrase, and what it shows: the phrase unless ``shows`` says otherwise."""
     turns = ([(template, phrase) for phrase in phrases] for template in templates)
     return [
-        (template.format(phrase, a=with_article(phrase)), phrase if shows is None else shows)
+        (_fill(template, phrase), phrase if shows is None else shows)
         for template, phrase in chain.from_iterable(turns)
     ]
 
 
+def _fill(template: str, phrase: str) -> str:
+    return template.format(phrase, a=with_article(phrase))
+
+
 def with_article(phrase: str) -> str:
-    """The phrase after "a" or "an", unless it begins with an article of its own."""
-    if phrase.split()[0].lower() in {"a", "an", "the", "some"}:
+    """The phrase after "a" or "an", unless it has an article of its own, is a name (has capitals) or a plural.
+
+    The empty phrase stays empty.
+    """
+    if not phrase.strip() or phrase.split()[0].lower() in {"a", "an", "the", "some"}:
+        return phrase
+    if phrase != phrase.lower() or (phrase.endswith("s") and not phrase.endswith(("ss", "us"))):
         return phrase
     return ("an " if phrase[0].lower() in "aeiou" else "a ") + phrase

@@ -135,7 +135,7 @@ class Scored:
 def load(config: RunConfig, store: Store, prompts: Mapping[str, PromptSet]) -> Source:
     """The original model, not loaded yet."""
     texts = [prompt for each in prompts.values() for prompt in each.prompts]
-    return Source(config, store, [*config.concepts.phrases, *dict.fromkeys(texts)])
+    return Source(config, store, [*config.concepts.erased, *dict.fromkeys(texts)])
 
 
 def erase(config: RunConfig, store: Store, source: Source, tracking: Tracking) -> Erased:

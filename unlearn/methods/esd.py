@@ -114,7 +114,7 @@ class ESD(Method):
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Trains the selected parameters."""
         self.check(model, concepts)
-        phrases = concepts.phrases
+        phrases = concepts.erased
         with torch.no_grad():
             concept = model.encode(phrases)
             asked = concept if self.erase_from is None else model.encode([self.erase_from] * len(phrases))

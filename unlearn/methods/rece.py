@@ -129,11 +129,9 @@ class RECE(Method):
     ) -> tuple[Tensor, list[dict[str, float]]]:
         """The map of all epochs, with shape :math:`(d, d)`, and what each measured, the start first."""
         phrases = {
-            phrase: (concept.anchor, plans[name])
-            for name, concept in concepts.erase.items()
-            for phrase in concept.phrases
+            old: (new, plans[name]) for name, concept in concepts.erase.items() for old, new in concept.pairs
         }
-        kept = [""] * self.retain_empty + concepts.retain
+        kept = [""] * self.retain_empty + concepts.retained
         texts = TextRows.encode(model, [*phrases, *(anchor for anchor, _ in phrases.values()), *kept])
         tokens = {text: rows.double() for text, rows in texts.tokens.items()}
         width = next(iter(tokens.values())).shape[1]

@@ -60,7 +60,8 @@ class UCE(Method):
         tokens: ``last`` (code of 2025) or ``window`` (code of 2023).
         technique: ``replace`` maps to the anchor's outputs; ``tensor`` (code of 2023) to their part, layer by
             layer, that is orthogonal to the concept's.
-        templates: Sentences around phrase and anchor, with ``{}`` for either.
+        templates: Put around what is erased and its anchor, with ``{}`` for either, but not around what is
+            retained (code of 2025: ``expand_prompts``).
         retain_empty: Whether the empty text, that is the unconditional prediction, is retained too.
         erase_scale: :math:`s`, the weight of each erased row.
         preserve_scale: :math:`p`, the weight of each retained row; None for
@@ -114,12 +115,12 @@ class UCE(Method):
     def solved(self, model: DiffusionModel, concepts: ConceptSet) -> tuple[Rows, Solution]:
         """The rows that the edit works on, and the solution of its system."""
         pairs = [
-            (template.format(phrase), template.format(concept.anchor))
+            (template.format(old), template.format(new))
             for concept in concepts.erase.values()
-            for phrase in concept.phrases
+            for old, new in concept.pairs
             for template in self.templates
         ]
-        retained = [""] * self.retain_empty + concepts.retain
+        retained = [""] * self.retain_empty + concepts.retained
         texts = TextRows.encode(model, [text for pair in pairs for text in pair] + retained)
         rows = _rows(texts, pairs, retained, self.tokens)
         scale = self.preserve_scale
