@@ -119,9 +119,7 @@ def test_every_kind_has_plain_prompts_from_templates(kind):
 
 
 def test_methods_meet_phrases_anchor_and_retained_in_the_templates():
-    church = concept(
-        phrases=["church"], anchor="oak", retain=["castle"], templates=["{a} by noto", "one {}"]
-    )
+    church = concept(phrases=["church"], anchor="oak", retain=["castle"], templates=["{a} by noto", "one {}"])
     assert church.pairs == [("a church by noto", "an oak by noto"), ("one church", "one oak")]
     castle = concept(phrases=["castle"], labels=["castle"], retain=["house"])
     concepts = ConceptSet(erase={"church": church, "castle": castle})

@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from unlearn.concepts import PromptSet
 from unlearn.config import RunConfig
 from unlearn.errors import ArtifactError
 from unlearn.images import ImageRequest, ImageSet
-from unlearn.methods.method import Context
+from unlearn.methods.method import Context, Meter
 from unlearn.metrics.metric import Evidence, Metric
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.source import locate
@@ -154,7 +153,6 @@ def erase(config: RunConfig, store: Store, source: Source, tracking: Tracking) -
 
     def make(folder: Path) -> None:
         model = source()
-        start, forwards = time.perf_counter(), model.forwards
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         context = Context(
@@ -162,13 +160,10 @@ def erase(config: RunConfig, store: Store, source: Source, tracking: Tracking) -
             scratch=store.scratch("erasure", inputs),
             log=log,
             progress=sys.stderr.isatty(),
+            meter=Meter(model),
         )
         erasure = config.method.erase(model, config.concepts, context)
-        cost = {
-            "seconds": time.perf_counter() - start,
-            "forwards": model.forwards - forwards,
-            "peak_memory_gib": _peak_memory(),
-        }
+        cost = context.meter.read() | {"peak_memory_gib": _peak_memory()}
         erasure.save(folder)
         (folder / COST).write_text(json.dumps(cost))
 

@@ -7,7 +7,7 @@ import torch
 from method_cases import concept_set, configured, golden_case, relative
 
 from unlearn.methods import esd
-from unlearn.methods.method import Context
+from unlearn.methods.method import Context, Meter
 from unlearn.models.parameters import matching, select
 from unlearn.models.sampling import sample
 
@@ -135,13 +135,16 @@ def test_interrupted_and_resumed_is_undisturbed(refresh, tiny, tmp_path, monkeyp
 
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        return method.erase(tiny, concepts, Context(seed=0, scratch=folder, log=log, progress=False))
+        meter = Meter(tiny)
+        context = Context(seed=0, scratch=folder, log=log, progress=False, meter=meter)
+        return method.erase(tiny, concepts, context), meter.read()["forwards"]
 
-    undisturbed = run("a")
+    undisturbed, forwards = run("a")
     for stop in (2, 4):
         with pytest.raises(KeyboardInterrupt):
             run("b", stop)
-    resumed = run("b")
+    resumed, counted = run("b")
+    assert counted == forwards
     assert [h["loss"] for h in resumed.history] == [h["loss"] for h in undisturbed.history]
     assert all(torch.equal(resumed.weights[key], undisturbed.weights[key]) for key in undisturbed.weights)
 

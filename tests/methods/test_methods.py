@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from method_cases import concept_set, configured
@@ -59,7 +61,7 @@ def test_same_seed_same_weights(name, tiny, context, tmp_path):
     for run in "ab":
         scratch = tmp_path / run
         scratch.mkdir()
-        own = type(context)(seed=3, scratch=scratch, log=context.log, progress=False)
+        own = replace(context, seed=3, scratch=scratch)
         erasures.append(method(name).erase(tiny, concept_set("church"), own).weights)
     first, second = erasures
     assert first.keys() == second.keys()
@@ -117,7 +119,7 @@ def test_an_exception_leaves_the_model(name, tiny, context):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        method(name).erase(tiny, concept_set("church"), type(context)(0, context.scratch, interrupt, False))
+        method(name).erase(tiny, concept_set("church"), replace(context, log=interrupt))
     assert_untouched(tiny, before)
 
 

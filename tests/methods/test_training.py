@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 
 from unlearn.errors import ArtifactError, IncompatibleError, UnlearnError
 from unlearn.methods import training
-from unlearn.methods.method import Context
+from unlearn.methods.method import Meter
 from unlearn.methods.training import Optimizer, fit
 from unlearn.models.parameters import Selection
 
@@ -73,6 +75,35 @@ def test_resumes_at_its_checkpoint(context, monkeypatch):
     assert seen == [4, 5]
 
 
+def test_a_resumed_training_counts_what_its_first_part_cost(context, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    model = SimpleNamespace(forwards=0)
+
+    def counted(chosen):
+        def loss(step: int):
+            model.forwards += 10
+            return distance(chosen)(step)
+
+        return loss
+
+    chosen = selection()
+    fit(chosen, counted(chosen), 4, Optimizer(lr=0.1), replace(context, meter=Meter(model)))
+    model.forwards += 7  # work after the last checkpoint, which the second part does again
+    second, fresh = replace(context, meter=Meter(model)), selection()
+    fit(fresh, counted(fresh), 6, Optimizer(lr=0.1), second)
+    assert second.meter.read()["forwards"] == 60
+
+
+def test_a_meter_that_is_further_does_not_catch_up():
+    model = SimpleNamespace(forwards=0)
+    meter = Meter(model)
+    meter.catch_up({"seconds": 1e3, "forwards": 5})
+    meter.catch_up({"seconds": 10, "forwards": 2})
+    model.forwards += 1
+    assert meter.read()["forwards"] == 6
+    assert 1e3 <= meter.read()["seconds"] < 1e3 + 60
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"nonsense"])
 def test_a_damaged_checkpoint_is_named(content, context):
     (context.scratch / "checkpoint.pt").write_bytes(content)
@@ -104,7 +135,7 @@ def test_progress_goes_to_stderr(context, capsys):
         distance(chosen),
         3,
         Optimizer(lr=0.1),
-        Context(0, context.scratch, context.log, progress=True),
+        replace(context, progress=True),
     )
     captured = capsys.readouterr()
     assert not captured.out

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unlearn.concepts import ConceptSet
 from unlearn.errors import ArtifactError
-from unlearn.methods.method import Context, Method, finished
+from unlearn.methods.method import Context, Meter, Method, finished
 from unlearn.methods.training import Optimizer, fit
 from unlearn.models.guards import Guard, Step
 from unlearn.models.model import Conditioning, DiffusionModel, Erasure
@@ -166,7 +166,7 @@ class ESD(Method):
         """
         file = context.scratch / f"states-{block}.safetensors"
         if file.exists():
-            return _load(file)
+            return _load(file, context.meter)
         count = self.batch_size * min(self.refresh or self.steps, self.steps - block * (self.refresh or 0))
         random = context.generator("esd", "states", block)
         trajectories = -(-count // self.states)
@@ -184,7 +184,7 @@ class ESD(Method):
         states = states[torch.randperm(len(states), generator=random)[:count]]
         for old in context.scratch.glob("states-*.safetensors"):
             old.unlink()
-        _save(states, file)
+        _save(states, file, context.meter)
         return states
 
     @torch.no_grad()
@@ -271,22 +271,25 @@ def _cat(parts: Sequence[States]) -> States:
     return States(*(torch.cat([getattr(part, name.name) for part in parts]) for name in fields(States)))
 
 
-def _save(states: States, file: Path) -> None:
+def _save(states: States, file: Path, meter: Meter) -> None:
     """Writes the file whole or not at all."""
     from safetensors.torch import save_file
 
     unfinished = file.with_suffix(".tmp")
-    save_file({part.name: getattr(states, part.name).contiguous() for part in fields(states)}, unfinished)
+    tensors = {part.name: getattr(states, part.name).contiguous() for part in fields(states)}
+    save_file(tensors, unfinished, {name: repr(value) for name, value in meter.read().items()})
     unfinished.replace(file)
 
 
-def _load(file: Path) -> States:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _load(file: Path, meter: Meter) -> States:
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return States(**load_file(file))
-    except (OSError, SafetensorError, TypeError) as error:
+        with safe_open(file, "pt") as content:
+            states = States(**{name: content.get_tensor(name) for name in content.keys()})
+            meter.catch_up({name: float(value) for name, value in content.metadata().items()})
+    except (KeyError, OSError, SafetensorError, TypeError) as error:
         raise ArtifactError(
             f"erase: cannot read {file} ({error}). Delete {file.parent} and run again."
         ) from error
+    return states

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +19,28 @@ from unlearn.models.parameters import Selection
 from unlearn.seeding import derive_seed, generator
 
 
+class Meter:
+    """What an erasure has cost so far; one that was interrupted counts all its parts, and nothing twice."""
+
+    def __init__(self, model: DiffusionModel) -> None:
+        self._model = model
+        self._seconds = -time.perf_counter()
+        self._forwards = -model.forwards
+
+    def read(self) -> dict[str, float]:
+        """``seconds`` of wall-clock time, and ``forwards``, the denoiser's evaluations counted in samples."""
+        return {
+            "seconds": self._seconds + time.perf_counter(),
+            "forwards": self._forwards + self._model.forwards,
+        }
+
+    def catch_up(self, reading: Mapping[str, float]) -> None:
+        """Goes on from an earlier part's reading, unless this part has come further."""
+        now = self.read()
+        self._seconds += max(0.0, reading["seconds"] - now["seconds"])
+        self._forwards += max(0, int(reading["forwards"] - now["forwards"]))
+
+
 @dataclass(frozen=True)
 class Context:
     """What a method may use besides the model and the concepts.
@@ -27,12 +50,15 @@ class Context:
         scratch: An existing folder for unfinished work, kept until the erasure is whole.
         log: Takes named values and the step that they belong to.
         progress: Whether long work shows a progress bar on stderr.
+        meter: Counts what the work costs. Whoever leaves unfinished work in ``scratch`` leaves a reading with
+            it, and catches up with that when it goes on.
     """
 
     seed: int
     scratch: Path
     log: Callable[[dict[str, float], int], None]
     progress: bool
+    meter: Meter
 
     def generator(self, *scope: str | int) -> Generator:
         """A CPU generator for one named use of randomness."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from unlearn.errors import ArtifactError, IncompatibleError, UnlearnError
-from unlearn.methods.method import Context
+from unlearn.methods.method import Context, Meter
 from unlearn.models.parameters import Selection
 
 #: Seconds between checkpoints: what a killed training loses at most.
@@ -81,7 +81,7 @@ def fit(
         )
     adam = torch.optim.AdamW(parameters, lr=optimizer.lr, weight_decay=optimizer.weight_decay)
     checkpoint = context.scratch / "checkpoint.pt"
-    history = _resume(checkpoint, selection, adam)
+    history = _resume(checkpoint, selection, adam, context.meter)
     saved = time.monotonic()
     with tqdm(total=steps, initial=len(history), desc="erase", disable=not context.progress) as bar:
         for step in range(len(history), steps):
@@ -108,22 +108,29 @@ def fit(
             bar.set_postfix(loss=f"{number:.4g}", refresh=False)
             bar.update()
             if time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                _save(checkpoint, selection, adam, history)
+                _save(checkpoint, selection, adam, history, context.meter)
                 saved = time.monotonic()
     return history
 
 
 def _save(
-    checkpoint: Path, selection: Selection, adam: torch.optim.Optimizer, history: list[dict[str, float]]
+    checkpoint: Path,
+    selection: Selection,
+    adam: torch.optim.Optimizer,
+    history: list[dict[str, float]],
+    meter: Meter,
 ) -> None:
     """Writes the checkpoint whole or not at all."""
     parameters = {name: parameter.detach() for name, parameter in selection.parameters.items()}
     unfinished = checkpoint.with_suffix(".tmp")
-    torch.save({"parameters": parameters, "adam": adam.state_dict(), "history": history}, unfinished)
+    state = {"parameters": parameters, "adam": adam.state_dict(), "history": history, "cost": meter.read()}
+    torch.save(state, unfinished)
     unfinished.replace(checkpoint)
 
 
-def _resume(checkpoint: Path, selection: Selection, adam: torch.optim.Optimizer) -> list[dict[str, float]]:
+def _resume(
+    checkpoint: Path, selection: Selection, adam: torch.optim.Optimizer, meter: Meter
+) -> list[dict[str, float]]:
     """Sets parameters and optimizer to the checkpoint, if there is one, and returns the history up to it."""
     if not checkpoint.exists():
         return []
@@ -137,4 +144,5 @@ def _resume(checkpoint: Path, selection: Selection, adam: torch.optim.Optimizer)
     for name, parameter in selection.parameters.items():
         parameter.data.copy_(state["parameters"][name])
     adam.load_state_dict(state["adam"])
+    meter.catch_up(state["cost"])
     return list(state["history"])
