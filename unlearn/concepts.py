@@ -377,12 +377,12 @@ def _fill(template: str, phrase: str) -> str:
 
 
 def with_article(phrase: str) -> str:
-    """The phrase after "a" or "an", unless it has an article of its own, is a name (has capitals) or a plural.
+    """The phrase after "a" or "an", unless it has an article, is a name (all capitalised) or a plural.
 
     The empty phrase stays empty.
     """
     if not phrase.strip() or phrase.split()[0].lower() in {"a", "an", "the", "some"}:
         return phrase
-    if phrase != phrase.lower() or (phrase.endswith("s") and not phrase.endswith(("ss", "us"))):
+    if phrase.istitle() or (phrase.endswith("s") and not phrase.endswith(("ss", "us", "is"))):
         return phrase
     return ("an " if phrase[0].lower() in "aeiou" else "a ") + phrase

@@ -286,7 +286,7 @@ def _load(file: Path, meter: Meter) -> States:
 
     try:
         with safe_open(file, "pt") as content:
-            states = States(**{name: content.get_tensor(name) for name in content.keys()})
+            states = States(**{name: content.get_tensor(name) for name in content.keys()})  # noqa: SIM118
             meter.catch_up({name: float(value) for name, value in content.metadata().items()})
     except (KeyError, OSError, SafetensorError, TypeError) as error:
         raise ArtifactError(
