@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from unlearn.errors import ConfigError
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of ``unlearn export``."""
@@ -16,22 +14,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Writes the folder, whole or not at all, and prints its path."""
-    import shutil
-
     from unlearn.commands.rerun import configuration, erasure
-    from unlearn.models.export import export
+    from unlearn.models.export import check_free, export
 
-    folder: Path = arguments.folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"export: {folder} exists already. Give a folder that does not, or remove it.")
+    check_free(arguments.folder)
     config = configuration(arguments.run)
     changes = erasure(arguments.run)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        export(config.model.load("cpu"), changes, unfinished)
-        unfinished.replace(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    print(folder)
+    export(config.model.load("cpu"), changes, arguments.folder)
+    print(arguments.folder)

@@ -10,10 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unlearn.concepts import ConceptSet
 from unlearn.detectors.detector import ImageFeatures
 from unlearn.errors import ConfigError, unknown
-from unlearn.images import ImageRequest
 from unlearn.metrics.functional import (
     Interval,
     Z,
@@ -24,17 +22,8 @@ from unlearn.metrics.functional import (
     polynomial_kernel,
     within,
 )
-from unlearn.metrics.metric import (
-    Evidence,
-    Measured,
-    Metric,
-    Network,
-    Score,
-    check_network,
-    check_roles,
-    pair,
-    prompts_of,
-)
+from unlearn.metrics.metric import Evidence, Measured, Network, Score, check_network, pair
+from unlearn.metrics.roles import RolesMetric
 
 AGAINST = ("reference", "original")
 
@@ -43,7 +32,7 @@ Distance = Callable[[Tensor | None], float]
 
 
 @dataclass(kw_only=True)
-class DistributionDistance(Metric):
+class DistributionDistance(RolesMetric):
     """A distance between sets of images.
 
     Against the ``original``, both sets are of the same prompts and seeds: small changes show, but the number
@@ -60,17 +49,12 @@ class DistributionDistance(Metric):
     unit: ClassVar[str]
 
     features: str
-    roles: list[str]
     against: str
 
     def __post_init__(self) -> None:
-        check_roles(self.roles)
+        super().__post_init__()
         if self.against not in AGAINST:
             raise ValueError(f"against: {unknown('set of images', self.against, AGAINST)}")
-
-    def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
-        """The images of the roles, of both models."""
-        return [request for role in self.roles for request in pair(role)]
 
     def check(self, detectors: Mapping[str, Network]) -> list[str]:
         """Whether ``features`` gives features."""
@@ -90,7 +74,7 @@ class DistributionDistance(Metric):
 
     def score(self, evidence: Evidence) -> Score:
         """The distance of the erased model's images, beside that of the original's."""
-        prompts = [text for role in self.roles for text in prompts_of(evidence, role).prompts]
+        prompts = self.prompts(evidence)
         if len(prompts) < 2:
             return self.undefined(self.unit, f"there are {len(prompts)} images, and a distance needs two.")
         erased, original = (self._features(evidence, model) for model in (0, 1))

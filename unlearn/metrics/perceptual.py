@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from unlearn.concepts import ConceptSet
-from unlearn.detectors.detector import ImageText
-from unlearn.images import ImageRequest
 from unlearn.metrics.functional import clip_similarity
-from unlearn.metrics.metric import (
-    Evidence,
-    Metric,
-    Network,
-    Score,
-    check_network,
-    check_roles,
-    pair,
-    prompts_of,
-)
+from unlearn.metrics.metric import Evidence, Score, pair
+from unlearn.metrics.roles import ClipMetric
 
 
 @dataclass(kw_only=True)
-class ImageDistance(Metric):
+class ImageDistance(ClipMetric):
     r"""Mean distance of each image to the original model's of the same prompt and seed, :math:`1 -
     \cos(E_I(x), E_I(x_0))`.
 
@@ -38,23 +26,9 @@ class ImageDistance(Metric):
 
     better = "lower"
 
-    clip: str
-    roles: list[str]
-
-    def __post_init__(self) -> None:
-        check_roles(self.roles)
-
-    def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
-        """The images of the roles, of both models."""
-        return [request for role in self.roles for request in pair(role)]
-
-    def check(self, detectors: Mapping[str, Network]) -> list[str]:
-        """Whether ``clip`` is a CLIP."""
-        return check_network("clip", self.clip, detectors, ImageText)
-
     def score(self, evidence: Evidence) -> Score:
         """The mean distance, from 0 to 2."""
-        prompts = [text for role in self.roles for text in prompts_of(evidence, role).prompts]
+        prompts = self.prompts(evidence)
         if not prompts:
             return self.undefined("1 - cos", f"there are no prompts of the roles {', '.join(self.roles)}.")
         distances = {pair(role)[0]: self._distances(evidence, role) for role in self.roles}

@@ -34,14 +34,23 @@ def export(model: DiffusionModel, erasure: Erasure, folder: Path) -> None:
         raise IncompatibleError(
             "export: this erasure acts while images are drawn; a folder of weights cannot hold it."
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"export: {folder} exists already. Give another folder, or remove it first.")
+    check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         whole = Path(scratch) / "model"
         with model.erased(erasure):
             _write(model, whole)
         whole.replace(folder)
+
+
+def check_free(folder: Path) -> None:
+    """Finds out whether something could be written to ``folder``.
+
+    Raises:
+        ConfigError: If there is something already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"export: {folder} exists already. Give another folder, or remove it first.")
 
 
 def _write(model: DiffusionModel, folder: Path) -> None:

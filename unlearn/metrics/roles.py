@@ -1,0 +1,48 @@
+"""What metrics of images that should stay as they are have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from unlearn.concepts import ConceptSet
+from unlearn.detectors.detector import ImageText
+from unlearn.images import ImageRequest
+from unlearn.metrics.metric import Evidence, Metric, Network, check_network, check_roles, pair, prompts_of
+
+
+@dataclass(kw_only=True)
+class RolesMetric(Metric):
+    """A metric of both models' images of the prompts of some roles.
+
+    Attributes:
+        roles: Which prompts the images are drawn from: those whose images should not change.
+    """
+
+    roles: list[str]
+
+    def __post_init__(self) -> None:
+        check_roles(self.roles)
+
+    def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
+        """The images of the roles, of both models."""
+        return [request for role in self.roles for request in pair(role)]
+
+    def prompts(self, evidence: Evidence) -> list[str]:
+        """The prompts of all roles, in their order."""
+        return [text for role in self.roles for text in prompts_of(evidence, role).prompts]
+
+
+@dataclass(kw_only=True)
+class ClipMetric(RolesMetric):
+    """A metric of images in the eyes of a CLIP.
+
+    Attributes:
+        clip: Key in ``eval.detectors`` of the CLIP. Scores of different ones cannot be compared.
+    """
+
+    clip: str
+
+    def check(self, detectors: Mapping[str, Network]) -> list[str]:
+        """Whether ``clip`` is a CLIP."""
+        return check_network("clip", self.clip, detectors, ImageText)
