@@ -15,6 +15,7 @@ LAYERS = {
     "config": 5,
     "stages": 5,
     "outcome": 5,
+    "api": 5,
     "checks": 4,
     "evaluation": 4,
     "report": 4,

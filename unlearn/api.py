@@ -1,0 +1,101 @@
+"""Erasing from Python: what the command line does, on the same objects.
+
+.. code-block:: python
+
+    import unlearn
+
+    config = unlearn.configure("method=rece", "concept=church", "eval=quick")
+    model = unlearn.load_model(config.model, config.device)
+    erasure = unlearn.erase(model, config.method, config.concepts)
+    scores = unlearn.evaluate(model, erasure, config)
+    print(scores["erased"]["value"], scores["erased"]["original"]["value"])
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from unlearn import stages
+from unlearn.artifacts import Store
+from unlearn.concepts import ConceptSet
+from unlearn.config import RunConfig, composed, resolve
+from unlearn.evaluation import expanded, prompt_sets, requests
+from unlearn.methods.method import Context, Meter, Method
+from unlearn.models.model import DiffusionModel, Erasure
+from unlearn.models.sd import StableDiffusion
+from unlearn.results import ScoreEntry
+
+
+def configure(*overrides: str) -> RunConfig:
+    """The objects that ``unlearn run`` would build from the same ``key=value`` words.
+
+    Raises:
+        ConfigError: If anything is wrong with them; all mistakes at once.
+    """
+    return resolve(composed(overrides))
+
+
+def load_model(settings: StableDiffusion, device: str = "cpu") -> DiffusionModel:
+    """The original model, ready to draw.
+
+    Raises:
+        ConfigError: If it cannot be found or is of a kind that is not supported.
+    """
+    return settings.load(device)
+
+
+def erase(
+    model: DiffusionModel,
+    method: Method,
+    concepts: ConceptSet,
+    *,
+    seed: int = 0,
+    scratch: Path | None = None,
+    progress: bool = False,
+) -> Erasure:
+    """What makes the model unable to draw the concepts; the model itself stays as it is.
+
+    ``with model.erased(erasure):`` applies it.
+
+    Arguments:
+        seed: Of all randomness of the method.
+        scratch: A folder for checkpoints; with one, a training that was interrupted goes on where it was.
+        progress: Whether a progress bar is shown.
+
+    Raises:
+        IncompatibleError: If the model lacks what the method requires.
+        ConfigError: If concepts or hyperparameters contradict each other.
+        UnlearnError: If the erasure fails or changes nothing.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) if scratch is None else scratch
+        folder.mkdir(parents=True, exist_ok=True)
+        context = Context(
+            seed=seed, scratch=folder, log=lambda _values, _step: None, progress=progress, meter=Meter(model)
+        )
+        return method.erase(model, concepts, context)
+
+
+def evaluate(model: DiffusionModel, erasure: Erasure, config: RunConfig) -> dict[str, ScoreEntry]:
+    """Attacks, draws and scores as ``config.eval`` says, beside the original model.
+
+    Nothing is kept; `unlearn run` keeps what it makes and shares it between runs.
+
+    Returns:
+        The scores as in ``results.json``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        prompts = prompt_sets(
+            config.concepts, config.eval.prompts, config.paths.prompts, config.seeds.generate
+        )
+        metrics = expanded(config.eval.metrics, list(config.eval.attacks))
+        source = stages.Source(config, store, (), model)
+        inputs = {"source": {"model": "in memory"}, "erasure": "in memory"}
+        erased = stages.Erased(erasure, Path(folder), inputs, {})
+        attacks = stages.attack(config, store, source, erased, prompts["plain"])
+        prompts |= {found.prompts.name: found.prompts for found in attacks.found.values()}
+        needed = requests(metrics, config.concepts, list(config.eval.attacks))
+        images = stages.generate(config, store, source, erased, needed, prompts)
+        return stages.score(config, store, metrics, images, attacks).scores
