@@ -109,8 +109,13 @@ def _metrics(run: RunConfig) -> Iterator[str]:
         yield "eval.metrics: needs at least one. Choose an evaluation with eval=<name>."
     for name, metric in run.eval.metrics.items():
         yield from (f"eval.metrics.{name}.{problem}" for problem in metric.check(run.eval.detectors))
-    if run.objective is not None and run.objective not in run.eval.metrics:
-        yield f"objective: {unknown('score', run.objective, run.eval.metrics)}"
+    scores = {
+        name + suffix
+        for name, metric in run.eval.metrics.items()
+        for suffix in metric.by_attack(list(run.eval.attacks))
+    }
+    if run.objective is not None and run.objective not in scores:
+        yield f"objective: {unknown('score', run.objective, scores)}"
 
 
 def _files(run: RunConfig) -> Iterator[str]:

@@ -296,13 +296,14 @@ def test_fid_is_the_distance_to_the_reference_and_warns_of_few_images(build):
     assert not FID(features="clip", roles=ROLES, against="reference", enough=8).score(evidence).warnings
 
 
-def test_a_missing_reference_is_an_error(build):
+def test_without_a_reference_there_is_no_number_but_a_warning(build):
     class NoReference(ColourClip):
         def reference(self):
             return None
 
-    with pytest.raises(ConfigError, match=r"eval.detectors.clip: has no reference features"):
-        EVERY["kid"].score(world(build, detectors={"clip": NoReference()}))
+    score = EVERY["kid"].score(world(build, detectors={"clip": NoReference()}))
+    assert score.value is None
+    assert "eval.detectors.clip has no features of real images" in score.warnings[0]
 
 
 def test_metrics_check_the_networks_they_name():

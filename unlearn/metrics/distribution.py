@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unlearn.detectors.detector import ImageFeatures
-from unlearn.errors import ConfigError, unknown
+from unlearn.errors import unknown
 from unlearn.metrics.functional import (
     Interval,
     Z,
@@ -86,7 +86,9 @@ class DistributionDistance(RolesMetric):
         if self.against == "original":
             after, before = self.to_paired(erased, original), self.to_paired(original, original)
         else:
-            distance = self.to_fixed(self._reference(evidence))
+            if (reference := self._reference(evidence)) is None:
+                return self.undefined(self.unit, self._unknown_reference(), expected=len(prompts))
+            distance = self.to_fixed(reference)
             after, before = distance(erased), distance(original)
         value, own = after(None), before(None)
         return Score(
@@ -107,15 +109,16 @@ class DistributionDistance(RolesMetric):
         sets = [pair(role)[model] for role in self.roles if len(evidence.images[pair(role)[model]])]
         return torch.cat([evidence.features(self.features, request) for request in sets])
 
-    def _reference(self, evidence: Evidence) -> Tensor:
+    def _reference(self, evidence: Evidence) -> Tensor | None:
         network = evidence.network(self.features)
         reference = network.reference() if isinstance(network, ImageFeatures) else None
-        if reference is None:
-            raise ConfigError(
-                f"eval.detectors.{self.features}: has no reference features to take a distance to. Set its "
-                "'statistics', or compare with the original model's images instead (against=original)."
-            )
-        return reference.double().cpu()
+        return None if reference is None else reference.double().cpu()
+
+    def _unknown_reference(self) -> str:
+        return (
+            f"eval.detectors.{self.features} has no features of real images to take a distance to. Set its "
+            "'statistics' to have this score; the distance to the original model's images needs none."
+        )
 
 
 def _interval(value: float, distance: Distance, groups: Sequence[str]) -> Interval | None:
