@@ -8,7 +8,7 @@ import torch
 from colour_world import Broken, ColourClip, Colours, concept, picture
 
 from unlearn.concepts import ConceptSet
-from unlearn.errors import ConfigError, UnlearnError
+from unlearn.errors import UnlearnError
 from unlearn.images import ImageRequest
 from unlearn.metrics import METRICS
 from unlearn.metrics.alignment import CLIPScore
