@@ -18,7 +18,7 @@ $(BIN)/unlearn: pyproject.toml
 install: $(BIN)/unlearn  ## a virtual environment in .venv with everything that tests and demo need
 
 demo: install  ## installs if need be, erases nudity from the pocket model and reports (minutes, no GPU)
-	$(BIN)/unlearn run
+	$(BIN)/unlearn run eval=quick
 
 check: format-check lint type test  ## all that a change must pass
 
@@ -65,6 +65,12 @@ pocket-measure: install  ## the figures of its model card
 	$(BIN)/python -m scripts.pocket.measure
 
 pocket: pocket-data pocket-vae pocket-clip pocket-unet pocket-detectors pocket-assemble  ## all of them
+
+reproduce-closed-form: install  ## docs/results/closed_form.md: closed-form methods and guards on pocket (an hour or two)
+	$(BIN)/python -m scripts.reproduce closed_form
+
+reproduce-%: install  ## one method's part of its table, such as reproduce-rece; prints it
+	$(BIN)/python -m scripts.reproduce closed_form --methods $*
 
 bench: install  ## how fast things are here
 	$(BIN)/python -m scripts.bench.sampling

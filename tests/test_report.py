@@ -315,6 +315,7 @@ def test_eight_runs_make_four_methods(tmp_path, eight):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "table.csv",
         "table.html",
+        "table.md",
         "table.tex",
         "trade_off.svg",
         "trade_off_attacked.svg",
@@ -343,6 +344,13 @@ def test_eight_runs_make_four_methods(tmp_path, eight):
     assert r"rece (2 seeds) & 3.5 $\pm$ 0.7 &" in tex
     widths = {line.count(" & ") for line in tex.splitlines() if line.endswith(r"\\")}
     assert widths == {11}
+    lines = page(tmp_path / "out" / "table.md").splitlines()
+    assert {line.count(" | ") for line in lines} == {11}
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        "| *original* (2 seeds)",
+        *(f"| `{name}` (2 seeds)" for name in ("none", "uce", "rece", "esd")),
+    ]
+    assert lines[5].startswith("| `rece` (2 seeds) | 3.5 ± 0.7 |")
     svg = page(tmp_path / "out" / "trade_off.svg")
     assert all(f">{name}</text>" in svg for name in ("original", "none", "uce", "rece", "esd"))
     assert "var(" not in svg

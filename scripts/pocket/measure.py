@@ -23,6 +23,7 @@ from scripts.pocket import data
 from scripts.pocket.captions import Scene, caption
 from scripts.pocket.judge import Spoiler
 from scripts.pocket.training import pixels, psnr
+from scripts.pocket.unet import build
 from scripts.pocket.world import EVERYTHING, FAMILIES, HELD_OUT, MEDIA
 from unlearn.concepts import read_prompts
 from unlearn.detectors.pocket import PocketJudge
@@ -39,14 +40,23 @@ def rate(name: str, hits: Sequence[bool]) -> None:
     """Prints a share with its interval."""
     count = sum(hits)
     low, high = wilson_interval(count, len(hits))
-    print(
-        f"{name:44s} {100 * count / len(hits):5.1f} %  [{100 * low:.1f}, {100 * high:.1f}]  n = {len(hits)}"
-    )
+    share = f"{100 * count / len(hits):5.1f} %  [{100 * low:.1f}, {100 * high:.1f}]"
+    print(f"{name:50s} {share}  n = {len(hits)}", flush=True)
 
 
 def images_of(model: DiffusionModel, prompts: list[str], seeds: list[int]) -> Tensor:
     """Images with shape (N, 3, 64, 64)."""
-    return torch.cat(list(draw(model, prompts, seeds, SAMPLER)))
+    return torch.cat([torch.empty(0, 3, 64, 64), *draw(model, prompts, seeds, SAMPLER)])
+
+
+def untrained_images(model: DiffusionModel, prompts: list[str]) -> Tensor:
+    """Images of the same model with random weights in its denoiser."""
+    unet = model.parts["unet"]
+    trained = {name: value.clone() for name, value in unet.state_dict().items()}
+    unet.load_state_dict(build().state_dict())
+    images = images_of(model, prompts, [FIRST_SEED + i for i in range(len(prompts))])
+    unet.load_state_dict(trained)
+    return images
 
 
 def grid(images: Tensor, columns: int, file: Path) -> None:
@@ -110,6 +120,9 @@ def main() -> None:
             )
             wanted = [judge.labels.index(name) for name in sorted({row[2] for row in chosen})]
             rate(f"{concept}, {role} prompts", (drawn[:, wanted].amax(1) >= judge.threshold).tolist())
+    blank = judge.scores(untrained_images(model, prompts[: arguments.concept_images]))
+    if len(blank):
+        rate("anything named by the judge, U-Net re-initialised", (blank.amax(1) >= judge.threshold).tolist())
     real, real_scenes = data.load("test")
     held_images = pixels(real[:1000])
     answers = judge.scores((held_images + 1) / 2)

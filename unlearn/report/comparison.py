@@ -10,7 +10,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from unlearn.errors import ConfigError, unknown
-from unlearn.report import latex
+from unlearn.report import latex, markdown
 from unlearn.report.page import fill, write
 from unlearn.report.plots import Point, standalone, trade_off
 from unlearn.report.record import Run
@@ -21,7 +21,7 @@ GROUPS = ("model", "concept")
 
 
 def write_comparison(run_folders: Iterable[Path], out_folder: Path, group_by: Sequence[str] = ()) -> Path:
-    """Writes ``table.html``, ``table.csv``, ``table.tex`` and the plots (SVG) over several runs.
+    """Writes ``table.html``, ``.csv``, ``.tex`` and ``.md`` and the plots (SVG) over several runs.
 
     Arguments:
         run_folders: Folders of finished runs; one that is given twice counts once.
@@ -41,6 +41,7 @@ def write_comparison(run_folders: Iterable[Path], out_folder: Path, group_by: Se
     plots = [_plots(section) for section in sections]
     write(out_folder / "table.csv", _csv(sections))
     write(out_folder / "table.tex", "\n".join(latex.table(section) for section in sections))
+    write(out_folder / "table.md", "\n".join(_markdown(section, len(sections) > 1) for section in sections))
     for section, found in zip(sections, plots, strict=True):
         for name, plot in found.items():
             suffix = f"-{section.concept}-{section.model}" if len(sections) > 1 else ""
@@ -109,6 +110,11 @@ def _point(section: Section, row: Row, kept: str, erased: Sequence[str]) -> Poin
         hollow=row.kind == "original",
         runs=[(cells[kept].value, 100 - cells[worst].value) for cells in singles],
     )
+
+
+def _markdown(section: Section, headed: bool) -> str:
+    head = f"### {plain(section.concept)} on {plain(section.model)}\n\n" if headed else ""
+    return head + markdown.table(section)
 
 
 def _csv(sections: Sequence[Section]) -> str:
