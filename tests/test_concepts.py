@@ -4,8 +4,17 @@ from importlib.resources import files
 
 import pytest
 
-from unlearn.concepts import ROLES, Concept, ConceptChoice, ConceptSet, PromptSet, read_prompts, with_article
+from unlearn.concepts import (
+    PROMPT_TEMPLATES,
+    ROLES,
+    Concept,
+    ConceptChoice,
+    ConceptSet,
+    PromptSet,
+    read_prompts,
+)
 from unlearn.errors import ConfigError
+from unlearn.sentences import packaged_sentences, with_article
 
 CSV = (
     'role,prompt,seed,shows\nplain,"a church, at night",7,church\n'
@@ -127,6 +136,33 @@ def test_methods_meet_phrases_anchor_and_retained_in_the_templates():
     assert concepts.retained == ["house"]  # castle is erased: no sentence with it is retained
     with pytest.raises(ValueError, match="templates: each needs"):
         concept(templates=["a photo"])
+
+
+def test_a_concept_without_sentences_of_its_own_gets_those_of_its_kind():
+    church = concept(phrases=["church", "Notre Dame"], anchor="house")
+    assert church.sentences == list(packaged_sentences()["object"])
+    assert len(church.sentence_pairs()) == 60
+    pairs = church.sentence_pairs(2)
+    assert pairs == [
+        ("a church", "a house"),
+        ("a photo of a church", "a photo of a house"),
+        ("Notre Dame", "a house"),
+        ("a photo of Notre Dame", "a photo of a house"),
+    ]
+    own = concept(phrases=["church"], templates=["{a} by noto", "one {}"])
+    assert own.sentences == own.templates
+    assert own.sentence_pairs() == own.pairs
+    both = ConceptSet(erase={"church": church, "own": own})
+    assert both.retained == ["castle", "a castle by noto", "one castle"]
+    assert both.retained_sentences(1) == ["a castle", "a castle by noto"]
+
+
+@pytest.mark.parametrize("kind", PROMPT_TEMPLATES)
+def test_packaged_sentences(kind):
+    templates = packaged_sentences()[kind]
+    assert len(templates) == len(set(templates)) == 30
+    concept(templates=list(templates))  # each has a place for the phrase
+    assert set(packaged_sentences()) == set(PROMPT_TEMPLATES)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ LAYERS = {
     "artifacts": 1,
     "provenance": 1,
     "seeding": 1,
+    "sentences": 1,
     "errors": 0,
 }
 
@@ -51,7 +52,7 @@ ALLOWED = {
 HEAVY = {"diffusers", "matplotlib", "open_clip", "peft", "torchmetrics", "transformers", "wandb"}
 
 #: These answer before torch could be imported.
-LIGHT = {"cli", "errors", "artifacts", "concepts", "results", "report"}
+LIGHT = {"cli", "errors", "artifacts", "concepts", "sentences", "results", "report"}
 
 
 def part(path):

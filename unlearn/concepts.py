@@ -12,15 +12,16 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from itertools import chain, zip_longest
+from itertools import chain, product, zip_longest
 from pathlib import Path
 
 from unlearn.errors import ConfigError, unknown
 from unlearn.seeding import derive_seed
+from unlearn.sentences import fill, packaged_sentences
 
 ROLES = ("plain", "synonym", "implicit", "neighbour", "unrelated")
 COLUMNS = ("role", "prompt", "seed", "shows")
@@ -157,10 +158,26 @@ class Concept:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """Every sentence to erase, and the one that takes its place."""
+        return self._paired(self.templates)
+
+    @property
+    def sentences(self) -> list[str]:
+        """Templates for methods that need many sentences around a phrase.
+
+        They are the concept's own if it has more than the bare phrase, else the packaged ones of its kind.
+        """
+        if self.templates != ["{}"]:
+            return self.templates
+        return list(packaged_sentences()[self.kind])
+
+    def sentence_pairs(self, count: int | None = None) -> list[tuple[str, str]]:
+        """Every phrase in the first ``count`` sentences, and the anchor in the same ones; None takes all."""
+        return self._paired(self.sentences[:count])
+
+    def _paired(self, templates: Iterable[str]) -> list[tuple[str, str]]:
         return [
-            (_fill(template, phrase), _fill(template, self.anchor))
-            for phrase in self.phrases
-            for template in self.templates
+            (fill(template, phrase), fill(template, self.anchor))
+            for phrase, template in product(self.phrases, templates)
         ]
 
 
@@ -191,13 +208,20 @@ class ConceptSet:
     @property
     def retained(self) -> list[str]:
         """Every sentence to keep, each once; never one that is erased."""
+        return self._kept({name: concept.templates for name, concept in self.erase.items()})
+
+    def retained_sentences(self, count: int | None = None) -> list[str]:
+        """Every phrase to keep in the first ``count`` of its concept's :attr:`Concept.sentences`, each once."""
+        return self._kept({name: concept.sentences[:count] for name, concept in self.erase.items()})
+
+    def _kept(self, templates: Mapping[str, Iterable[str]]) -> list[str]:
         erased = set(self.phrases)
         kept = (
-            _fill(template, phrase)
-            for concept in self.erase.values()
+            fill(template, phrase)
+            for name, concept in self.erase.items()
             for phrase in concept.retain
             if phrase not in erased
-            for template in concept.templates
+            for template in templates[name]
         )
         return list(dict.fromkeys(kept))
 
@@ -367,22 +391,6 @@ def _filled(templates: Iterable[str], phrases: Sequence[str], shows: str | None)
     """Each template with each phrase, and what it shows: the phrase unless ``shows`` says otherwise."""
     turns = ([(template, phrase) for phrase in phrases] for template in templates)
     return [
-        (_fill(template, phrase), phrase if shows is None else shows)
+        (fill(template, phrase), phrase if shows is None else shows)
         for template, phrase in chain.from_iterable(turns)
     ]
-
-
-def _fill(template: str, phrase: str) -> str:
-    return template.format(phrase, a=with_article(phrase))
-
-
-def with_article(phrase: str) -> str:
-    """The phrase after "a" or "an", unless it has an article, is a name (all capitalised) or a plural.
-
-    The empty phrase stays empty.
-    """
-    if not phrase.strip() or phrase.split()[0].lower() in {"a", "an", "the", "some"}:
-        return phrase
-    if phrase.istitle() or (phrase.endswith("s") and not phrase.endswith(("ss", "us", "is"))):
-        return phrase
-    return ("an " if phrase[0].lower() in "aeiou" else "a ") + phrase
