@@ -211,7 +211,7 @@ class ConceptSet:
         return self._kept({name: concept.templates for name, concept in self.erase.items()})
 
     def retained_sentences(self, count: int | None = None) -> list[str]:
-        """Every phrase to keep in the first ``count`` of its concept's :attr:`Concept.sentences`, each once."""
+        """Like :attr:`retained`, in the first ``count`` of each concept's :attr:`Concept.sentences`."""
         return self._kept({name: concept.sentences[:count] for name, concept in self.erase.items()})
 
     def _kept(self, templates: Mapping[str, Iterable[str]]) -> list[str]:
