@@ -7,7 +7,7 @@ import torch
 from method_cases import relative
 
 from unlearn.errors import ConfigError
-from unlearn.methods.closed_form import apply_map, gram, solve
+from unlearn.methods.closed_form import apply_map, gram, mean_gram, solve
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -39,6 +39,44 @@ def test_map_is_the_least_squares_solution(n, m, d, s, p, ridge):
     )
     matrix = solve(erased, retained, erase_scale=s, preserve_scale=p, ridge=ridge).map(erased, targets)
     assert relative(weight @ matrix, brute_force(weight, erased, targets, retained, s, p, ridge)) < 1e-10
+
+
+@pytest.mark.parametrize(("n", "m", "d"), SHAPES)
+def test_weighted_rows_a_prior_and_a_relative_ridge(n, m, d):
+    """Against weighted least squares; TRCE's form of the edit."""
+    erased, targets, prior = randn(n, d), randn(n, d, seed=1), randn(50, d, seed=4)
+    retained, weight, scales = randn(m, d, seed=2), randn(7, d, seed=3), 0.1 + randn(n, 1, seed=5).square()
+    total = (scales.sqrt() * erased).square().sum() + 0.3 * (retained.square().sum() + prior.square().sum())
+    expected = brute_force(
+        weight,
+        scales.sqrt() * erased,
+        scales.sqrt() * targets,
+        torch.cat([retained, prior]),
+        1.0,
+        0.3,
+        0.01 + 1e-3 * float(total) / d,
+    )
+    rows, goals = scales.sqrt() * erased, scales.sqrt() * targets
+    settings = {"erase_scale": 1.0, "preserve_scale": 0.3, "ridge": 0.01, "relative_ridge": 1e-3}
+    matrix = solve(rows, retained, prior=prior.T @ prior, **settings).map(rows, goals)
+    assert relative(weight @ matrix, expected) < 1e-10
+    through_rows = solve(rows, torch.cat([retained, prior]), **settings).map(rows, goals)
+    assert relative(through_rows, matrix) < 1e-10
+
+
+def test_relative_ridge_is_the_same_with_few_rows():
+    rows, targets, retained = randn(2, 24), randn(2, 24, seed=1), randn(3, 24, seed=2)
+    absolute = 1e-2 * float(rows.square().sum() + retained.square().sum()) / 24
+    settings = {"erase_scale": 1.0, "preserve_scale": 1.0}
+    one = solve(rows, retained, ridge=0.0, relative_ridge=1e-2, **settings).map(rows, targets)
+    other = solve(rows, retained, ridge=absolute, **settings).map(rows, targets)
+    assert relative(one, other) < 1e-12
+
+
+def test_mean_gram_of_texts(tiny):
+    texts = [f"a church and {i} cats" for i in range(40)]
+    tokens = tiny.encode(texts).tokens.double()
+    assert relative(mean_gram(tiny, texts), torch.einsum("nld,nle->de", tokens, tokens) / 40) < 1e-10
 
 
 @pytest.mark.parametrize(("n", "m", "d"), SHAPES)

@@ -12,9 +12,10 @@ All targets are images of text embeddings, so that one matrix solves it for all 
     W = W_l M, \qquad M = I + (E^* - E)^\top X, \qquad X = s E G^{-1}, \qquad
     G = \lambda I + s E^\top E + p R^\top R .
 
-This form of :math:`M` is exact where nothing changes, and its error is relative to the change. Token
-embeddings of CLIP are long and nearly parallel, which leaves float32 few digits or none: sums and solves are
-float64 here.
+This form of :math:`M` is exact where nothing changes, and its error is relative to the change. A row that
+counts :math:`w` times as much is one that is longer by :math:`\sqrt w`, in :math:`E` and :math:`E^*` alike.
+Token embeddings of CLIP are long and nearly parallel, which leaves float32 few digits or none: sums and
+solves are float64 here.
 """
 
 from __future__ import annotations
@@ -90,7 +91,14 @@ class Solution:
 
 
 def solve(
-    erased: Tensor, retained: Tensor, *, erase_scale: float, preserve_scale: float, ridge: float
+    erased: Tensor,
+    retained: Tensor,
+    *,
+    erase_scale: float,
+    preserve_scale: float,
+    ridge: float,
+    relative_ridge: float = 0.0,
+    prior: Tensor | None = None,
 ) -> Solution:
     r"""Solves for :math:`X = s E G^{-1}`.
 
@@ -103,20 +111,24 @@ def solve(
         erase_scale: :math:`s`.
         preserve_scale: :math:`p`.
         ridge: :math:`\lambda`, the pull towards the weights as they are.
+        relative_ridge: More of it, in units of the mean eigenvalue of :math:`s E^\top E + p R^\top R`.
+        prior: The Gram matrix of further retained rows, with shape :math:`(d, d)`, which counts as if they
+            were in :math:`R`.
 
     Raises:
         ConfigError: If the system is singular or so ill-conditioned that its solution would be noise.
     """
     erased = erased.double()
-    if ridge > 0 and len(erased) + len(retained) < erased.shape[1]:
+    if ridge + relative_ridge > 0 and prior is None and len(erased) + len(retained) < erased.shape[1]:
         rows = torch.cat([erase_scale**0.5 * erased, preserve_scale**0.5 * retained.double()])
         system = rows @ rows.T
-        system.diagonal().add_(ridge)
+        system.diagonal().add_(ridge + relative_ridge * float(system.trace()) / erased.shape[1])
         factor, condition = _factorised(system)
         readout = erase_scale**0.5 * torch.cholesky_solve(rows, factor)[: len(erased)]
     else:
-        system = erase_scale * gram(erased) + preserve_scale * gram(retained)
-        system.diagonal().add_(ridge)
+        kept = gram(retained) if prior is None else gram(retained) + prior.double()
+        system = erase_scale * gram(erased) + preserve_scale * kept
+        system.diagonal().add_(ridge + relative_ridge * float(system.trace()) / len(system))
         factor, condition = _factorised(system)
         readout = erase_scale * torch.cholesky_solve(erased.T, factor).T
     return Solution(readout, condition)
@@ -134,6 +146,23 @@ def gram(*matrices: Tensor) -> Tensor:
             for i in range(0, width, block):
                 total[i : i + block, i:] += wide[:, i : i + block].T @ wide[:, i:]
     return total.triu() + total.triu(1).T
+
+
+@torch.no_grad()
+def mean_gram(model: DiffusionModel, texts: Sequence[str]) -> Tensor:
+    """Gram matrix of a text's token embeddings, in the mean over ``texts``.
+
+    Returns:
+        A matrix with shape :math:`(d, d)`, float64.
+
+    Raises:
+        ConfigError: If a text has more tokens than the encoder takes; none is encoded then.
+    """
+    model.tokenize(texts)
+    total = torch.zeros((), dtype=torch.float64, device=model.device)
+    for start in range(0, len(texts), TEXTS):
+        total = total + gram(model.encode(texts[start : start + TEXTS]).tokens.flatten(0, 1))
+    return total / len(texts)
 
 
 def apply_map(weights: Sequence[Tensor], matrix: Tensor) -> None:
@@ -177,7 +206,7 @@ def _factorised(system: Tensor) -> tuple[Tensor, float]:
         condition *= _largest_eigenvalue(lambda x: torch.cholesky_solve(x, factor), system)
     if condition > LARGEST_CONDITION:
         raise ConfigError(
-            "method.ridge: the system that the edit solves is ill-conditioned: its condition number is "
-            f"{condition:.1e}, and {LARGEST_CONDITION:.0e} is the limit. Raise method.ridge."
+            "method: the system that the edit solves is ill-conditioned: its condition number is "
+            f"{condition:.1e}, and {LARGEST_CONDITION:.0e} is the limit. Raise the ridge."
         )
     return factor, condition
