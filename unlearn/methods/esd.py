@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from unlearn.concepts import ConceptSet
-from unlearn.errors import ArtifactError
-from unlearn.methods.method import Context, Meter, Method, finished
+from unlearn.methods.method import Context, Method, finished
+from unlearn.methods.states import States, draw, once
 from unlearn.methods.training import Optimizer, fit
-from unlearn.models.guards import Guard, Step
 from unlearn.models.model import Conditioning, DiffusionModel, Erasure
 from unlearn.models.parameters import Selection, select
-from unlearn.models.sampling import Sampler, sample
-
-
-@dataclass(frozen=True)
-class States:
-    """Noisy latents that the model drew, with what the original model predicts on them.
-
-    Attributes:
-        latents: :math:`x_t`, with shape :math:`(N, C, h, w)`.
-        timesteps: :math:`t`, with shape :math:`(N,)`.
-        prompts: Which prompt each is drawn for, with shape :math:`(N,)`.
-        conditional: :math:`\\epsilon_\\phi(x_t, t, c)`, with shape :math:`(N, C, h, w)`.
-        unconditional: :math:`\\epsilon_\\phi(x_t, t, \\varnothing)`, with shape :math:`(N, C, h, w)`.
-    """
-
-    latents: Tensor
-    timesteps: Tensor
-    prompts: Tensor
-    conditional: Tensor
-    unconditional: Tensor
-
-    def __len__(self) -> int:
-        return len(self.latents)
-
-    def __getitem__(self, rows: Tensor) -> States:
-        return States(*(getattr(self, part.name)[rows] for part in fields(self)))
+from unlearn.models.sampling import Sampler
 
 
 @dataclass(kw_only=True)
@@ -165,27 +138,29 @@ class ESD(Method):
         They are kept because weights under training cannot be had back in the middle of a block.
         """
         file = context.scratch / f"states-{block}.safetensors"
-        if file.exists():
-            return _load(file, context.meter)
-        count = self.batch_size * min(self.refresh or self.steps, self.steps - block * (self.refresh or 0))
-        random = context.generator("esd", "states", block)
-        trajectories = -(-count // self.states)
-        states = self.draw(
-            model,
-            selection,
-            prompts,
-            which=[i % (len(prompts) - 1) for i in range(trajectories)],
-            stops=[
-                torch.randperm(self.sampler.steps, generator=random)[: self.states].tolist()
-                for _ in range(trajectories)
-            ],
-            seeds=[context.derive_seed("esd", "noise", block, i) for i in range(trajectories)],
-        )
-        states = states[torch.randperm(len(states), generator=random)[:count]]
-        for old in context.scratch.glob("states-*.safetensors"):
-            old.unlink()
-        _save(states, file, context.meter)
-        return states
+
+        def make() -> dict[str, Tensor]:
+            count = self.batch_size * min(
+                self.refresh or self.steps, self.steps - block * (self.refresh or 0)
+            )
+            random = context.generator("esd", "states", block)
+            trajectories = -(-count // self.states)
+            states = self.draw(
+                model,
+                selection,
+                prompts,
+                which=[i % (len(prompts) - 1) for i in range(trajectories)],
+                stops=[
+                    torch.randperm(self.sampler.steps, generator=random)[: self.states].tolist()
+                    for _ in range(trajectories)
+                ],
+                seeds=[context.derive_seed("esd", "noise", block, i) for i in range(trajectories)],
+            )
+            for old in context.scratch.glob("states-*.safetensors"):
+                old.unlink()
+            return vars(states[torch.randperm(len(states), generator=random)[:count]])
+
+        return States(**once(file, make, context.meter))
 
     @torch.no_grad()
     def draw(
@@ -208,54 +183,15 @@ class ESD(Method):
         Returns:
             Latents by trajectory and step, on the CPU.
         """
-        parts: list[States] = []
-        for start in range(0, len(seeds), self.sampler.batch_size):
-            chunk = slice(start, start + self.sampler.batch_size)
-            numbers = torch.tensor(which[chunk])
-            recorder = _Recorder(stops[chunk], numbers)
-            until = 1 + max(max(steps) for steps in stops[chunk])
-            conditioning = prompts[(numbers + 1).tolist()]
-            sample(model, conditioning, prompts[:1], seeds[chunk], self.sampler, recorder, until)
-            parts.append(recorder.states())
-        states = _cat(parts)
+        states = draw(model, prompts, which, stops, seeds, self.sampler)
         if self.refresh is None:
             return states
         with selection.original():
             chunks = range(0, len(states), self.sampler.batch_size)
             rows = torch.arange(len(states))
-            return _cat(
+            return States.cat(
                 [_original(model, states[rows[i : i + self.sampler.batch_size]], prompts) for i in chunks]
             )
-
-
-@dataclass
-class _Recorder(Guard):
-    """Takes latents and predictions out of the denoising loop, and changes nothing.
-
-    Attributes:
-        stops: Steps of each trajectory at which latents are taken.
-        which: Number of each trajectory's prompt, with shape :math:`(B,)`.
-    """
-
-    stops: Sequence[Sequence[int]]
-    which: Tensor
-    taken: list[tuple[int, States]] = field(default_factory=list)
-
-    def guide(self, step: Step) -> Tensor:
-        for row in (i for i, stops in enumerate(self.stops) if step.index in stops):
-            state = States(
-                latents=step.latents[row : row + 1].cpu(),
-                timesteps=step.timestep.reshape(1).cpu(),
-                prompts=self.which[row : row + 1],
-                conditional=step.conditional[row : row + 1].cpu(),
-                unconditional=step.unconditional[row : row + 1].cpu(),
-            )
-            self.taken.append((row, state))
-        return super().guide(step)
-
-    def states(self) -> States:
-        """What was taken, by trajectory."""
-        return _cat([state for _, state in sorted(self.taken, key=lambda taken: taken[0])])
 
 
 def _original(model: DiffusionModel, states: States, prompts: Conditioning) -> States:
@@ -265,31 +201,3 @@ def _original(model: DiffusionModel, states: States, prompts: Conditioning) -> S
     predicted = model.predict(latents.repeat(2, 1, 1, 1), timesteps.repeat(2), both).cpu()
     unconditional, conditional = predicted.chunk(2)
     return States(states.latents, states.timesteps, states.prompts, conditional, unconditional)
-
-
-def _cat(parts: Sequence[States]) -> States:
-    return States(*(torch.cat([getattr(part, name.name) for part in parts]) for name in fields(States)))
-
-
-def _save(states: States, file: Path, meter: Meter) -> None:
-    """Writes the file whole or not at all."""
-    from safetensors.torch import save_file
-
-    unfinished = file.with_suffix(".tmp")
-    tensors = {part.name: getattr(states, part.name).contiguous() for part in fields(states)}
-    save_file(tensors, unfinished, {name: repr(value) for name, value in meter.read().items()})
-    unfinished.replace(file)
-
-
-def _load(file: Path, meter: Meter) -> States:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, "pt") as content:
-            states = States(**{name: content.get_tensor(name) for name in content.keys()})  # noqa: SIM118
-            meter.catch_up({name: float(value) for name, value in content.metadata().items()})
-    except (KeyError, OSError, SafetensorError, TypeError) as error:
-        raise ArtifactError(
-            f"erase: cannot read {file} ({error}). Delete {file.parent} and run again."
-        ) from error
-    return states
