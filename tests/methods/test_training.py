@@ -46,6 +46,43 @@ def test_warm_up_and_clipping(context):
     assert chosen.parameters["w"].grad.norm() <= 1e-3
 
 
+def test_accumulated_gradients_are_the_sum_of_all_so_far(context):
+    chosen = selection()
+    reference = nn.Parameter(chosen.parameters["w"].detach().clone())
+    adam = torch.optim.Adam([reference], lr=0.1)
+    for step in range(5):
+        (reference - step).square().sum().backward()
+        adam.step()
+    fit(chosen, distance(chosen), 5, Optimizer(lr=0.1, accumulate=True), context)
+    assert torch.equal(chosen.parameters["w"], reference)
+    assert torch.equal(chosen.parameters["w"].grad, reference.grad)
+
+
+@pytest.mark.parametrize(("accumulate", "times"), [(False, 1), (True, 2)])
+def test_the_same_step_twice_gives_the_same_gradient_or_its_double(accumulate, times, context):
+    chosen, gradients = selection(), []
+    still = Optimizer(lr=1e-30, accumulate=accumulate)
+
+    def log(_values, _step):
+        gradients.append(chosen.parameters["w"].grad.clone())
+
+    fit(chosen, lambda _: distance(chosen)(1), 2, still, replace(context, log=log))
+    assert torch.equal(gradients[1], times * gradients[0])
+
+
+def test_a_resumed_training_goes_on_with_the_sum(context, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    optimizer = Optimizer(lr=0.1, accumulate=True)
+    straight, resumed = selection(), selection()
+    fit(resumed, distance(resumed), 3, optimizer, context)
+    resumed = selection()
+    fit(resumed, distance(resumed), 6, optimizer, context)
+    other = tmp_path / "other"
+    other.mkdir()
+    fit(straight, distance(straight), 6, optimizer, replace(context, scratch=other))
+    assert torch.equal(resumed.parameters["w"], straight.parameters["w"])
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(bad, context, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)

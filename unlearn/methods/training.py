@@ -31,12 +31,15 @@ class Optimizer:
         warmup: Steps in which the learning rate grows linearly to ``lr``.
         weight_decay: Share of ``lr`` by which weights shrink each step.
         clip_norm: Largest norm of all gradients together; None for no limit.
+        accumulate: Never clear a gradient, so that each step takes the sum of all so far. This is a mistake
+            of some released code, here to reproduce it.
     """
 
     lr: float
     warmup: int = 0
     weight_decay: float = 0.0
     clip_norm: float | None = None
+    accumulate: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < float("inf"):
@@ -97,7 +100,10 @@ def fit(
             for parameter, gradient in zip(
                 parameters, torch.autograd.grad(value, parameters, allow_unused=True), strict=True
             ):
-                parameter.grad = gradient
+                if optimizer.accumulate and parameter.grad is not None and gradient is not None:
+                    parameter.grad += gradient
+                elif not optimizer.accumulate or gradient is not None:
+                    parameter.grad = gradient
             if optimizer.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(parameters, optimizer.clip_norm)
             rate = optimizer.lr * min(1.0, (step + 1) / max(1, optimizer.warmup))
@@ -108,7 +114,7 @@ def fit(
             bar.set_postfix(loss=f"{number:.4g}", refresh=False)
             bar.update()
             if time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                _save(checkpoint, selection, adam, history, context.meter)
+                _save(checkpoint, selection, adam, history, context.meter, optimizer.accumulate)
                 saved = time.monotonic()
     return history
 
@@ -119,11 +125,21 @@ def _save(
     adam: torch.optim.Optimizer,
     history: list[dict[str, float]],
     meter: Meter,
+    accumulate: bool,
 ) -> None:
     """Writes the checkpoint whole or not at all."""
     parameters = {name: parameter.detach() for name, parameter in selection.parameters.items()}
+    gradients = {
+        name: p.grad for name, p in selection.parameters.items() if accumulate and p.grad is not None
+    }
+    state = {
+        "parameters": parameters,
+        "gradients": gradients,
+        "adam": adam.state_dict(),
+        "history": history,
+        "cost": meter.read(),
+    }
     unfinished = checkpoint.with_suffix(".tmp")
-    state = {"parameters": parameters, "adam": adam.state_dict(), "history": history, "cost": meter.read()}
     torch.save(state, unfinished)
     unfinished.replace(checkpoint)
 
@@ -143,6 +159,8 @@ def _resume(
         raise ArtifactError(f"erase: the checkpoint {checkpoint} belongs to other parameters. {mend}")
     for name, parameter in selection.parameters.items():
         parameter.data.copy_(state["parameters"][name])
+        if name in state["gradients"]:
+            parameter.grad = state["gradients"][name].to(parameter)
     adam.load_state_dict(state["adam"])
     meter.catch_up(state["cost"])
     return list(state["history"])
