@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from unlearn.errors import ArtifactError
-from unlearn.models.guards import Guard
+from unlearn.errors import ArtifactError, unknown
+from unlearn.models.guards import GUARDS, Guard
 
 WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
+GUARD = "guard.json"
+STATE = "guard.safetensors"
 
 
 @dataclass(frozen=True)
@@ -30,20 +33,17 @@ class Erasure:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
-        """Writes weights (safetensors) and history (JSON) into an existing folder.
+        """Writes tensors (safetensors), the guard's settings and the history (JSON) into an existing folder.
 
         Raises:
-            NotImplementedError: If there is a guard; nothing makes one yet.
+            TypeError: If the guard is none of those in :data:`~unlearn.models.guards.GUARDS`.
         """
-        from safetensors.torch import save_file
-
-        if self.guard is not None:
-            raise NotImplementedError("An erasure with a guard cannot be saved yet.")
-        save_file(
-            {name: weight.detach().cpu().contiguous() for name, weight in self.weights.items()},
-            folder / WEIGHTS,
-        )
+        _write(self.weights, folder / WEIGHTS)
         (folder / HISTORY).write_text(json.dumps(self.history))
+        # Always there, so that an erasure that has lost its guard is not taken for one without.
+        (folder / GUARD).write_text(json.dumps(self.guard and _described(self.guard), indent=1) + "\n")
+        if self.guard is not None:
+            _write(self.guard.state(), folder / STATE)
 
     @classmethod
     def load(cls, folder: Path) -> Erasure:
@@ -58,8 +58,33 @@ class Erasure:
         try:
             weights = load_file(folder / WEIGHTS)
             history = json.loads((folder / HISTORY).read_text())
-        except (OSError, SafetensorError, ValueError) as error:
+            described = json.loads((folder / GUARD).read_text())
+            guard = None if described is None else _guard(described, load_file(folder / STATE))
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(
                 f"erasure: {folder} does not hold a whole erasure ({error}). Delete the folder and run again."
             ) from error
-        return cls(weights=weights, history=history)
+        return cls(weights=weights, guard=guard, history=history)
+
+
+def _write(tensors: dict[str, Tensor], path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def _described(guard: Guard) -> dict[str, Any]:
+    """The name of the guard's class, and its fields but for the tensors."""
+    names = [name for name, cls in GUARDS.items() if type(guard) is cls]
+    if not names:
+        raise TypeError(f"guard: {type(guard).__name__} cannot be stored, since GUARDS does not list it")
+    given: Any = guard
+    stored = [part.name for part in fields(given) if part.init and part.name not in guard.state()]
+    return {"guard": names[0], "settings": {name: getattr(guard, name) for name in stored}}
+
+
+def _guard(described: dict[str, Any], state: dict[str, Tensor]) -> Guard:
+    name = described["guard"]
+    if name not in GUARDS:
+        raise ValueError(unknown("guard", str(name), GUARDS))
+    return GUARDS[name](**described["settings"], **state)

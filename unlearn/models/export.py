@@ -32,7 +32,9 @@ def export(model: DiffusionModel, erasure: Erasure, folder: Path) -> None:
     """
     if erasure.guard is not None:
         raise IncompatibleError(
-            "export: this erasure acts while images are drawn; a folder of weights cannot hold it."
+            "export: this erasure acts while images are drawn; a folder of weights cannot hold it. What can be "
+            "exported are runs of methods that change weights, such as method=uce, rece or esd; "
+            "`unlearn generate --run` draws with this one."
         )
     check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

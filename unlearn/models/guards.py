@@ -11,13 +11,17 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from unlearn.models.model import Conditioning, DiffusionModel
 
 
 @dataclass(frozen=True)
 class Step:
-    """One denoising step under classifier-free guidance.
+    r"""One denoising step under classifier-free guidance.
 
     Attributes:
         index: Number of the step, from 0.
@@ -26,8 +30,10 @@ class Step:
         latents: Noisy latents as the network saw them, with shape :math:`(B, C, h, w)`.
         conditional: Prediction under the prompts, with shape :math:`(B, C, h, w)`.
         unconditional: Prediction under the negative prompt, with shape :math:`(B, C, h, w)`.
-        extra: Predictions under :meth:`Guard.extra_prompts`, each with shape :math:`(B, C, h, w)`.
+        extra: Predictions of the branches after these two, each with shape :math:`(B, C, h, w)`.
         scale: Classifier-free guidance scale.
+        noise_scale: What makes a difference of two predictions one of noise, with shape :math:`()`: 1, or
+            :math:`\alpha_t` for v-prediction.
     """
 
     index: int
@@ -38,10 +44,14 @@ class Step:
     unconditional: Tensor
     extra: tuple[Tensor, ...]
     scale: float
+    noise_scale: Tensor
 
 
 class Guard(ABC):  # noqa: B024 -- every hook has a default, and only subclasses make sense
-    """Hooks of the denoising loop, in the order in which they are called."""
+    """Hooks of the denoising loop, in the order in which they are called.
+
+    A guard that is stored with an erasure is a dataclass in :data:`GUARDS`.
+    """
 
     def attached(self, parts: Mapping[str, nn.Module]) -> AbstractContextManager[None]:
         """May hook into the modules as long as images are drawn.
@@ -56,18 +66,16 @@ class Guard(ABC):  # noqa: B024 -- every hook has a default, and only subclasses
         """May replace the prompts and the negative prompts, one of each per image."""
         return prompts, negative
 
-    def conditioning(self, tokens: Tensor, prompts: Sequence[str]) -> Tensor:
-        """May replace the encoded prompts.
+    def prepared(self, model: DiffusionModel, prompts: Sequence[str], encoded: Conditioning) -> Guard:
+        """The guard with all that it has to find out about the prompts, once before images are drawn.
 
         Arguments:
-            tokens: One embedding per token, with shape :math:`(B, L, D)`.
-            prompts: The :math:`B` prompts that they encode.
-
-        Returns:
-            Embeddings with the same shape.
+            model: The model that will draw.
+            prompts: The :math:`P` prompts that will be drawn, each once.
+            encoded: The prompts, encoded.
         """
-        del prompts
-        return tokens
+        del model, prompts, encoded
+        return self
 
     def extra_prompts(self) -> Sequence[str]:
         """Prompts whose predictions :meth:`guide` wants beside the two of classifier-free guidance.
@@ -75,6 +83,22 @@ class Guard(ABC):  # noqa: B024 -- every hook has a default, and only subclasses
         They are predicted in the same forward pass as those two.
         """
         return ()
+
+    def branches(
+        self, index: int, prompts: Sequence[str], parts: Sequence[Conditioning]
+    ) -> Sequence[Conditioning]:
+        """May replace what is predicted at a step; all branches share one forward pass.
+
+        Arguments:
+            index: Number of the step, from 0.
+            prompts: The :math:`B` prompts; none if the loop was not told.
+            parts: The negative prompts, the prompts and the extra prompts, :math:`B` rows each.
+
+        Returns:
+            Two branches or more, :math:`B` rows each, the negative prompts and the prompts first.
+        """
+        del index, prompts
+        return parts
 
     def guide(self, step: Step) -> Tensor:
         r"""The guided prediction: :math:`\epsilon_\varnothing + s \, (\epsilon_c - \epsilon_\varnothing)`.
@@ -89,5 +113,9 @@ class Guard(ABC):  # noqa: B024 -- every hook has a default, and only subclasses
         return images
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors to store beside the guard's own fields."""
+        """The fields that are tensors, to be stored as such; all others must be writable as JSON."""
         return {}
+
+
+GUARDS: dict[str, type[Guard]] = {}
+"""Guards that can be stored, by the name that stands for them on disk; :mod:`unlearn.methods` fills it."""

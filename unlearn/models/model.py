@@ -170,6 +170,14 @@ class DiffusionModel(ABC):
             return alpha * noise - sigma * latents
         return noise
 
+    def noise_scale(self, timesteps: Tensor) -> Tensor:
+        r"""What makes a difference of two predictions on the same latents one of noise.
+
+        It is 1, or :math:`\alpha_t` for v-prediction, where :math:`\epsilon = \alpha_t v + \sigma_t x_t`.
+        """
+        squared = self.alphas_cumprod[timesteps.long().to(self.alphas_cumprod.device)]
+        return squared.sqrt() if self.prediction == "v_prediction" else torch.ones_like(squared)
+
     def _schedule(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         r""":math:`\alpha_t, \sigma_t`, each with shape :math:`(B, 1, 1, 1)` or :math:`(1, 1, 1, 1)`."""
         squared = self.alphas_cumprod[timesteps.long().to(self.alphas_cumprod.device)].reshape(-1, 1, 1, 1)

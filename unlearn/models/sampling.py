@@ -91,6 +91,7 @@ def sample(
     sampler: Sampler,
     guard: Guard | None = None,
     until: int | None = None,
+    prompts: Sequence[str] = (),
 ) -> tuple[Tensor, Tensor]:
     """Draws one latent per seed, without gradients.
 
@@ -99,9 +100,10 @@ def sample(
         unconditional: The encoded negative prompts (of ``""`` where there are none): one per seed, or one for
             all.
         seeds: Seed or CPU generator of each image's noise.
-        guard: Changes each step's guided prediction, if given.
+        guard: Changes what each step predicts, if given.
         until: Stop before this step, counted from 0, and return the noisy latents; by default all steps are
             run.
+        prompts: What ``conditioning`` encodes, one per seed, for guards that look at prompts.
 
     Returns:
         Latents with shape :math:`(B, C, h, w)` as :meth:`DiffusionModel.predict` or, at the end,
@@ -118,18 +120,28 @@ def sample(
     if guided:
         extra = (_rows(model.encode([prompt]), count) for prompt in guard.extra_prompts())
         parts = [_rows(unconditional, count), *parts, *extra]
-    context = Conditioning.cat(parts)
 
     scheduler = model.scheduler(sampler.scheduler, sampler.steps)
     timesteps = scheduler.timesteps
     latents = initial_noise(model, seeds, sampler.resolution) * scheduler.init_noise_sigma
     for index, t in enumerate(timesteps[:until]):
         scaled = scheduler.scale_model_input(latents, t)
-        prediction = model.predict(scaled.repeat(len(parts), 1, 1, 1), t, context)
+        branches = guard.branches(index, prompts, parts) if guided else parts
+        prediction = model.predict(scaled.repeat(len(branches), 1, 1, 1), t, Conditioning.cat(branches))
         if guided:
-            empty, prompted, *others = prediction.chunk(len(parts))
+            empty, prompted, *others = prediction.chunk(len(branches))
             prediction = guard.guide(
-                Step(index, len(timesteps), t, scaled, prompted, empty, tuple(others), sampler.guidance)
+                Step(
+                    index=index,
+                    total=len(timesteps),
+                    timestep=t,
+                    latents=scaled,
+                    conditional=prompted,
+                    unconditional=empty,
+                    extra=tuple(others),
+                    scale=sampler.guidance,
+                    noise_scale=model.noise_scale(t),
+                )
             )
         latents = scheduler.step(prediction, t, latents, return_dict=False)[0]
 
@@ -171,26 +183,28 @@ def draw(
         return
     hooks = guard or Guard()
     asked, negative = hooks.prompts(prompts, [""] * len(prompts))
-    distinct = list(dict.fromkeys([*asked, *negative]))
+    shown = list(dict.fromkeys(asked))
+    distinct = list(dict.fromkeys([*shown, *negative]))
     row = {prompt: i for i, prompt in enumerate(distinct)}
-    with hooks.attached(model.parts):
+    with hooks.attached(model.parts), torch.no_grad():
         encoded = _encode(model, distinct)
+        hooks = hooks.prepared(model, shown, encoded[: len(shown)])
+    guard = None if guard is None else hooks
     for start in range(0, len(asked), sampler.batch_size):
         batch = slice(start, start + sampler.batch_size)
         conditioning = encoded[[row[prompt] for prompt in asked[batch]]]
         unconditional = encoded[[row[prompt] for prompt in negative[batch]]]
         # The consumer's code runs between two batches: neither the hooks nor a gradient mode may be on then.
         with hooks.attached(model.parts), torch.no_grad():
-            tokens = hooks.conditioning(conditioning.tokens, asked[batch])
-            conditioning = Conditioning(tokens, conditioning.pooled)
-            latents, _ = sample(model, conditioning, unconditional, seeds[batch], sampler, guard)
+            latents, _ = sample(
+                model, conditioning, unconditional, seeds[batch], sampler, guard, prompts=asked[batch]
+            )
             images = hooks.screen(_decode(model, latents, sampler.resolution)).float().cpu()
         yield images
         if progress is not None:
             progress(len(images))
 
 
-@torch.no_grad()
 def _encode(model: DiffusionModel, prompts: Sequence[str]) -> Conditioning:
     model.tokenize(
         prompts
