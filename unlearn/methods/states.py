@@ -59,7 +59,8 @@ def draw(
 
     Arguments:
         prompts: The empty prompt, and those to draw for.
-        which: Number of each trajectory's prompt, from 0.
+        which: Number of each trajectory's prompt, from 0; -1, for all of them or none, is the empty one. That
+            has no second branch to be guided by.
         stops: Steps of each trajectory at which latents are taken.
         seeds: Seed of each trajectory's noise.
         sampler: How they are drawn.
@@ -85,12 +86,18 @@ class _Recorder(Guard):
 
     Attributes:
         stops: Steps of each trajectory at which latents are taken.
-        which: Number of each trajectory's prompt, with shape :math:`(B,)`.
+        which: Number of each trajectory's prompt, with shape :math:`(B,)`; negative for the empty one.
     """
 
     stops: Sequence[Sequence[int]]
     which: Tensor
     taken: list[tuple[int, States]] = field(default_factory=list)
+
+    def branches(
+        self, index: int, prompts: Sequence[str], parts: Sequence[Conditioning]
+    ) -> Sequence[Conditioning]:
+        del index, prompts
+        return parts[:1] if bool((self.which < 0).all()) else parts
 
     def guide(self, step: Step) -> Tensor:
         for row in (i for i, stops in enumerate(self.stops) if step.index in stops):

@@ -95,7 +95,8 @@ class Guard(ABC):  # noqa: B024 -- every hook has a default, and only subclasses
             parts: The negative prompts, the prompts and the extra prompts, :math:`B` rows each.
 
         Returns:
-            Two branches or more, :math:`B` rows each, the negative prompts and the prompts first.
+            Branches of :math:`B` rows each, the negative prompts and the prompts first; one alone stands for
+            both.
         """
         del index, prompts
         return parts

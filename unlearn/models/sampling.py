@@ -129,7 +129,8 @@ def sample(
         branches = guard.branches(index, prompts, parts) if guided else parts
         prediction = model.predict(scaled.repeat(len(branches), 1, 1, 1), t, Conditioning.cat(branches))
         if guided:
-            empty, prompted, *others = prediction.chunk(len(branches))
+            empty, *rest = prediction.chunk(len(branches))
+            prompted, *others = rest or [empty]
             prediction = guard.guide(
                 Step(
                     index=index,
