@@ -172,27 +172,65 @@ def test_a_guards_hooks_are_called(tiny):
         def prompts(self, prompts, negative):
             return [f"{prompt}, nude" for prompt in prompts], ["a dog"] * len(negative)
 
-        def conditioning(self, tokens, prompts):
-            calls.append(("conditioning", tuple(prompts)))
-            return tokens * 0.9
+        def prepared(self, model, prompts, encoded):
+            calls.append(("prepared", model is tiny, tuple(prompts), len(encoded)))
+            return self
 
         def extra_prompts(self):
             return ["violence", "nudity"]
 
+        def branches(self, index, prompts, parts):
+            calls.append(("branches", index, tuple(prompts), len(parts)))
+            return parts if index == 0 else parts[:3]
+
         def guide(self, step):
             calls.append(("guide", step.index, step.total, step.scale, len(step.extra)))
-            return step.conditional + 0 * step.extra[1]
+            return step.conditional + 0 * step.extra[0]
 
         def screen(self, images):
             return torch.zeros_like(images)
 
-    (images,) = draw(tiny, ["a cat", "a church"], [0, 1], sampler(steps=2), guard=Everything())
-    assert images.abs().sum() == 0
-    assert calls == [
-        ("conditioning", ("a cat, nude", "a church, nude")),
+    before = tiny.forwards
+    prompts = ["a cat", "a church", "a cat"]
+    batches = list(draw(tiny, prompts, [0, 1, 2], sampler(steps=2, batch_size=2), guard=Everything()))
+    assert all(images.abs().sum() == 0 for images in batches)
+    assert calls[0] == ("prepared", True, ("a cat, nude", "a church, nude"), 2)
+    assert calls[1:5] == [
+        ("branches", 0, ("a cat, nude", "a church, nude"), 4),
         ("guide", 0, 2, 3.0, 2),
-        ("guide", 1, 2, 3.0, 2),
+        ("branches", 1, ("a cat, nude", "a church, nude"), 4),
+        ("guide", 1, 2, 3.0, 1),
     ]
+    assert calls[5] == ("branches", 0, ("a cat, nude",), 4)
+    assert tiny.forwards - before == 3 * (4 + 3)
+
+
+def test_a_guards_branches_are_what_is_predicted(tiny):
+    class Swapped(Guard):
+        def branches(self, index, prompts, parts):
+            return [parts[1], parts[0]]
+
+    swapped = torch.cat(list(draw(tiny, PROMPTS[:1], [1], sampler(guidance=0.0), guard=Swapped())))
+    plain = torch.cat(list(draw(tiny, PROMPTS[:1], [1], sampler(guidance=1.0))))
+    assert torch.allclose(swapped, plain, atol=1e-4)
+
+
+def test_differences_of_noise_are_differences_of_predictions(pair):
+    model, _ = pair
+    latents, t = torch.randn(2, 4, 8, 8, generator=Generator().manual_seed(0)), torch.tensor([100, 900])
+    noise = torch.randn(2, 4, 8, 8, generator=Generator().manual_seed(1))
+
+    def implied(prediction):
+        clean = model.denoised(latents, t, prediction)
+        alpha, sigma = (
+            x.reshape(-1, 1, 1, 1) for x in (model.alphas_cumprod[t], 1 - model.alphas_cumprod[t])
+        )
+        return (latents - alpha.sqrt() * clean) / sigma.sqrt()
+
+    difference = implied(noise) - implied(torch.zeros_like(noise))
+    expected = model.noise_scale(t).reshape(-1, 1, 1, 1) * noise
+    assert torch.allclose(difference, expected, atol=1e-3)
+    assert torch.allclose(difference, noise, atol=1e-3) == (model.prediction == "epsilon")
 
 
 def test_extra_prompts_do_not_change_what_is_not_guided_by_them(tiny):
