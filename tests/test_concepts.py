@@ -176,6 +176,8 @@ def test_packaged_sentences(kind):
         ("cactus", "a cactus"),
         ("dress", "a dress"),
         ("English springer", "an English springer"),
+        ("by fluent", "by fluent"),
+        ("in the style of van gogh", "in the style of van gogh"),
         ("", ""),
     ],
 )

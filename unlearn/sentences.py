@@ -25,9 +25,9 @@ def fill(template: str, phrase: str) -> str:
 def with_article(phrase: str) -> str:
     """The phrase after "a" or "an", unless it has an article, is a name (all capitalised) or a plural.
 
-    The empty phrase stays empty.
+    The empty phrase stays empty, and one with a preposition, such as "by van gogh", is left as it is.
     """
-    if not phrase.strip() or phrase.split()[0].lower() in {"a", "an", "the", "some"}:
+    if not phrase.strip() or phrase.split()[0].lower() in {"a", "an", "the", "some", "by", "in", "on"}:
         return phrase
     if phrase.istitle() or (phrase.endswith("s") and not phrase.endswith(("ss", "us", "is"))):
         return phrase
