@@ -22,8 +22,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unlearn.methods.closed_form import apply_map, gram, solve
-from unlearn.methods.rece import revive
+from unlearn.methods.closed_form import gram, solve
+from unlearn.methods.rece import Layers, revive
+from unlearn.models.maps import apply_map
 
 WIDTH, LENGTH = 768, 77
 CHANNELS = [320] * 5 + [640] * 5 + [1280] * 6  # of the 16 cross-attentions; keys and values each
@@ -44,14 +45,14 @@ def inputs() -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
 
 def one_map(weights: list[Tensor], concept: Tensor, anchor: Tensor, retained: Tensor) -> None:
     """What ``method=rece`` does."""
+    layers = Layers.original(gram(*weights))
     start = solve(concept[1:], retained, erase_scale=1.0, preserve_scale=START_PRESERVE, ridge=START_RIDGE)
-    matrix = start.map(concept[1:], anchor[1:])
-    original = gram(*weights)
+    layers = layers.edit(anchor[1:].double() - concept[1:].double(), start.readout)
     for _ in range(EPOCHS):
-        found = revive(concept, matrix, original, MU)
+        found = revive(concept.double(), anchor.double(), layers, MU)
         solution = solve(found, retained, erase_scale=1.0, preserve_scale=PRESERVE, ridge=RIDGE)
-        matrix = matrix @ solution.map(found, anchor.double())
-    apply_map(weights, matrix)
+        layers = layers.edit(anchor.double() - found, solution.readout)
+    apply_map(weights, layers.matrix)
 
 
 def layer_by_layer(weights: list[Tensor], concept: Tensor, anchor: Tensor, retained: Tensor) -> None:

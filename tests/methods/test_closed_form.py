@@ -7,7 +7,8 @@ import torch
 from method_cases import relative
 
 from unlearn.errors import ConfigError
-from unlearn.methods.closed_form import apply_map, gram, mean_gram, solve
+from unlearn.methods.closed_form import condensed, gram, mean_gram, solve
+from unlearn.models.maps import apply_map
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -133,7 +134,9 @@ def test_what_is_retained_hard_stays():
 @pytest.mark.parametrize("retained", [randn(2, 12), randn(30, 12)[:, :1] * randn(1, 12)])
 def test_singular_systems_are_refused_with_their_condition(retained):
     erased = torch.cat([retained[:1], retained[:1]])
-    with pytest.raises(ConfigError, match=r"condition number is (inf|[\d.]+e\+\d+), and 1e\+12 is the limit"):
+    with pytest.raises(
+        ConfigError, match=r"condition number is (inf|[\d.]+e\+\d+) with a ridge of 0.0e\+00, and 1e"
+    ):
         solve(erased, retained, erase_scale=1.0, preserve_scale=1.0, ridge=0.0)
     with pytest.raises(ConfigError, match="ill-conditioned"):
         solve(erased, retained, erase_scale=1.0, preserve_scale=1.0, ridge=1e-12)
@@ -144,6 +147,15 @@ def test_gram_of_several_matrices(width):
     matrices = [randn(5000, width).float(), randn(3, width, seed=1).float(), randn(0, width).float()]
     expected = sum(matrix.double().T @ matrix.double() for matrix in matrices)
     assert relative(gram(*matrices), expected) < 1e-14
+
+
+@pytest.mark.parametrize(("rows", "left"), [(5, 9), (12, 12), (700, 12)])
+def test_condensed_rows_have_the_same_gram_matrix(rows, left):
+    matrices = [randn(rows, 12).float(), randn(4, 12, seed=1).float() * 1e-3]
+    found = condensed(matrices)
+    assert found.shape == (left, 12)
+    assert found.dtype == torch.float64
+    assert relative(gram(found), gram(*matrices)) < 1e-12
 
 
 @pytest.mark.parametrize(

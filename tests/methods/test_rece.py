@@ -9,8 +9,9 @@ from test_uce import pairs
 
 from unlearn.concepts import ConceptSet
 from unlearn.errors import ConfigError
-from unlearn.methods.closed_form import apply_map, gram
-from unlearn.methods.rece import revive
+from unlearn.methods.closed_form import gram
+from unlearn.methods.rece import EMBEDDINGS, Layers, revive
+from unlearn.models.maps import apply_map
 from unlearn.models.parameters import matching
 
 
@@ -71,18 +72,27 @@ def test_golden(name, golden, golden_tiny, context):
 
 
 @pytest.mark.golden
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
 @torch.no_grad()
-def test_golden_embedding(golden, golden_tiny):
+def test_golden_embedding(embedding, golden, golden_tiny):
     case = golden_case(golden, "rece/embedding_variants")
-    originals = matching(golden_tiny, "cross_attention_kv")
-    start = case.weights("start.")
-    names = list(originals)
-    stacked = torch.cat([originals[name].double() for name in names])
-    edited = torch.cat([start[name].double() for name in names])
-    matrix = torch.linalg.lstsq(stacked, edited).solution
-    tokens = golden_tiny.encode([case.inputs["concept"]]).tokens[0]
-    found = revive(tokens, matrix, gram(*originals.values()), case.inputs["regular_scale"])
-    assert relative(found, case.tensors["adv.regzero"]) < case.tolerance["adv.regzero"]["tol"]
+    start = {name: weight.double() for name, weight in case.weights("start.").items()}
+    parameters = matching(golden_tiny, "cross_attention_kv")
+    originals = {name: parameters[name].double() for name in start}
+    layers = Layers(
+        matrix=torch.zeros(0),
+        edited=gram(*start.values()),
+        cross=sum(start[name].T @ originals[name] for name in start),
+    )
+    texts = [case.inputs["concept"], case.inputs["old_target_concept"]]
+    concept, anchor = golden_tiny.encode(texts).tokens.double()
+    found = revive(concept, anchor, layers, case.inputs["regular_scale"], embedding)
+    name = (
+        embedding.removeprefix("close_")
+        .replace("surrogatereg", "surrogate")
+        .replace("standardreg", "standard")
+    )
+    assert relative(found, case.tensors[f"adv.{name}"]) < case.tolerance[f"adv.{name}"]["tol"]
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -90,31 +100,58 @@ def randn(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.fixture
-def layers():
-    """Original layers, a map that edits them, and a concept."""
+def case():
+    """Original layers, a map that edits them, what revival needs of them, and embeddings."""
     weights = [randn(20, 12, seed=seed) for seed in range(3)]
-    return weights, torch.eye(12, dtype=torch.float64) + 0.2 * randn(12, 12, seed=5), randn(4, 12, seed=6)
+    change, readout = randn(12, 12, seed=5), 0.2 * torch.eye(12, dtype=torch.float64)
+    layers = Layers.original(gram(*weights)).edit(change, readout)
+    return weights, layers, randn(4, 12, seed=6), randn(4, 12, seed=7)
 
 
-def test_the_reviving_embedding_minimises_its_objective(layers):
-    weights, matrix, concept = layers
-    found = revive(concept, matrix, gram(*weights), 0.3).requires_grad_()
-    errors = sum((found @ (w @ matrix).T - concept @ w.T).square().sum() for w in weights)
-    (errors + 0.3 * found.square().sum()).backward()
+@pytest.mark.parametrize("rows", [3, 12])
+def test_edits_of_all_layers_at_once(rows):
+    """Few rows and many go different ways; the second edit starts from a map that is not the identity."""
+    weights = [randn(20, 12, seed=seed) for seed in range(3)]
+    layers, matrix = Layers.original(gram(*weights)), torch.eye(12, dtype=torch.float64)
+    for seed in (3, 5):
+        change, readout = 0.3 * randn(rows, 12, seed=seed), randn(rows, 12, seed=seed + 1)
+        layers = layers.edit(change, readout)
+        matrix = matrix @ (torch.eye(12) + change.T @ readout)
+    edited = [weight @ matrix for weight in weights]
+    assert relative(layers.matrix, matrix) < 1e-12
+    assert relative(layers.edited, gram(*edited)) < 1e-12
+    assert relative(layers.cross, sum(e.T @ w for e, w in zip(edited, weights, strict=True))) < 1e-12
+
+
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_the_reviving_embedding_minimises_its_objective(embedding, case):
+    weights, layers, concept, anchor = case
+    found = revive(concept, anchor, layers, 0.3, embedding).requires_grad_()
+    edited = [weight @ layers.matrix for weight in weights]
+    errors = sum((found @ e.T - concept @ w.T).square().sum() for e, w in zip(edited, weights, strict=True))
+    outputs = sum(((found - concept) @ e.T).square().sum() for e in edited)
+    pull = {
+        "close_regzero": found.square().sum(),
+        "close_standardreg": (found - anchor).square().sum(),
+        "close_surrogatereg_1st": outputs,
+        "close_surrogatereg_2nd": (found - concept).square().sum(),
+        "close_surrogatereg_both": (found - concept).square().sum() + outputs,
+    }
+    (errors + 0.3 * pull[embedding]).backward()
     assert found.grad.abs().max() < 1e-9
 
 
-def test_without_mu_the_concept_comes_back_exactly_in_every_layer(layers):
-    weights, matrix, concept = layers
-    found = revive(concept, matrix, gram(*weights), 0.0)
-    assert all(relative(found @ (w @ matrix).T, concept @ w.T) < 1e-10 for w in weights)
+def test_without_mu_the_concept_comes_back_exactly_in_every_layer(case):
+    weights, layers, concept, anchor = case
+    found = revive(concept, anchor, layers, 0.0)
+    assert all(relative(found @ (w @ layers.matrix).T, concept @ w.T) < 1e-10 for w in weights)
 
 
-def test_mu_shortens_the_embedding_and_spoils_the_revival(layers):
-    weights, matrix, concept = layers
-    found = [revive(concept, matrix, gram(*weights), mu) for mu in (0.0, 0.1, 1.0, 10.0)]
+def test_mu_shortens_the_embedding_and_spoils_the_revival(case):
+    weights, layers, concept, anchor = case
+    found = [revive(concept, anchor, layers, mu) for mu in (0.0, 0.1, 1.0, 10.0)]
     lengths = [float(f.norm()) for f in found]
-    errors = [sum(float((f @ (w @ matrix).T - concept @ w.T).norm()) for w in weights) for f in found]
+    errors = [sum(float((f @ (w @ layers.matrix).T - concept @ w.T).norm()) for w in weights) for f in found]
     assert lengths == sorted(lengths, reverse=True)
     assert errors == sorted(errors)
 
@@ -137,7 +174,9 @@ def test_an_epoch_makes_revival_harder(tiny):
         matrix, _ = method.found(tiny, concepts, plans, weights)
         edited = [weight.clone() for weight in weights]
         apply_map(edited, matrix)
-        found = revive(church, matrix, gram(*weights), 0.1)
+        step = (matrix - torch.eye(len(matrix))).T
+        layers = Layers.original(gram(*weights)).edit(step, torch.eye(len(matrix), dtype=torch.float64))
+        found = revive(church, church, layers, 0.1)
         errors.append(
             sum(float((found @ e.T - church @ w.T).norm()) for e, w in zip(edited, weights, strict=True))
         )
@@ -170,6 +209,7 @@ def test_an_unknown_kind_needs_epochs_and_mu(tiny, context):
         ("mu=-1", "mu: must be a number from 0 up"),
         ("ridge=-1", "ridge: must be a number from 0 up"),
         ("erase_scale=-1", "erase_scale: must be above 0"),
+        ("embedding=regzero", "embedding: Unknown embedding 'regzero'. Did you mean 'close_regzero'"),
         ("start.technique=tensor", "start.technique: must be 'replace'"),
     ],
 )

@@ -34,7 +34,10 @@ from unlearn.seeding import generator
 LARGEST_CONDITION = 1e12
 
 #: Texts that are encoded, and rows that are converted to float64, at a time.
-TEXTS, ROWS = 32, 4096
+TEXTS, ROWS = 32, 1280
+
+#: Width from which on a product is not worth being divided.
+NARROW = 96
 
 
 @dataclass(frozen=True)
@@ -122,14 +125,14 @@ def solve(
     if ridge + relative_ridge > 0 and prior is None and len(erased) + len(retained) < erased.shape[1]:
         rows = torch.cat([erase_scale**0.5 * erased, preserve_scale**0.5 * retained.double()])
         system = rows @ rows.T
-        system.diagonal().add_(ridge + relative_ridge * float(system.trace()) / erased.shape[1])
-        factor, condition = _factorised(system)
+        factor, condition = factorised(
+            system, ridge + relative_ridge * float(system.trace()) / erased.shape[1]
+        )
         readout = erase_scale**0.5 * torch.cholesky_solve(rows, factor)[: len(erased)]
     else:
         kept = gram(retained) if prior is None else gram(retained) + prior.double()
         system = erase_scale * gram(erased) + preserve_scale * kept
-        system.diagonal().add_(ridge + relative_ridge * float(system.trace()) / len(system))
-        factor, condition = _factorised(system)
+        factor, condition = factorised(system, ridge + relative_ridge * float(system.trace()) / len(system))
         readout = erase_scale * torch.cholesky_solve(erased.T, factor).T
     return Solution(readout, condition)
 
@@ -138,14 +141,43 @@ def gram(*matrices: Tensor) -> Tensor:
     r"""Sum of :math:`A^\top A` over matrices of shape :math:`(n, d)`: shape :math:`(d, d)`, float64."""
     width = matrices[0].shape[1]
     total = torch.zeros(width, width, dtype=torch.float64, device=matrices[0].device)
-    block = max(1, width // 4)
-    for matrix in matrices:
-        for start in range(0, len(matrix), ROWS):
-            wide = matrix[start : start + ROWS].double()
-            # The upper triangle alone, in four block rows: 10 of 16 blocks.
-            for i in range(0, width, block):
-                total[i : i + block, i:] += wide[:, i : i + block].T @ wide[:, i:]
+    # Few long products are faster than one for each matrix.
+    waiting = total.new_empty(min(ROWS, sum(map(len, matrices))), width)
+    count = 0
+    for piece in (piece for matrix in matrices for piece in torch.split(matrix, ROWS)):
+        if count + len(piece) > len(waiting):
+            _add_upper_triangle(total, waiting[:count])
+            count = 0
+        waiting[count : count + len(piece)] = piece
+        count += len(piece)
+    _add_upper_triangle(total, waiting[:count])
     return total.triu() + total.triu(1).T
+
+
+def _add_upper_triangle(total: Tensor, rows: Tensor) -> None:
+    r"""Adds :math:`A^\top A` on and above the diagonal, half by half: half the products of the whole."""
+    width = len(total)
+    if width <= NARROW:
+        total.addmm_(rows.T, rows)
+        return
+    half = width // 2
+    _add_upper_triangle(total[:half, :half], rows[:, :half])
+    _add_upper_triangle(total[half:, half:], rows[:, half:])
+    total[:half, half:].addmm_(rows[:, :half].T, rows[:, half:])
+
+
+def condensed(matrices: Sequence[Tensor]) -> Tensor:
+    r"""Rows that count as all rows of ``matrices`` do wherever only their Gram matrix counts.
+
+    Returns:
+        The rows themselves, or :math:`d` others with the same Gram matrix if there are more than that;
+        float64.
+    """
+    if sum(map(len, matrices)) <= matrices[0].shape[1]:
+        return torch.cat([matrix.double() for matrix in matrices])
+    values, vectors = torch.linalg.eigh(gram(*matrices))
+    rows: Tensor = values.clamp(min=0).sqrt()[:, None] * vectors.T
+    return rows
 
 
 @torch.no_grad()
@@ -163,19 +195,6 @@ def mean_gram(model: DiffusionModel, texts: Sequence[str]) -> Tensor:
     for start in range(0, len(texts), TEXTS):
         total = total + gram(model.encode(texts[start : start + TEXTS]).tokens.flatten(0, 1))
     return total / len(texts)
-
-
-def apply_map(weights: Sequence[Tensor], matrix: Tensor) -> None:
-    """Replaces each weight :math:`W`, with shape :math:`(o, d)`, by :math:`W M`, in place.
-
-    The change :math:`W (M - I)` is formed in float32, or float64 for float64 weights: :math:`M - I` comes
-    from float64, and rounding one product adds less than rounding the result.
-    """
-    change = matrix - torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    for weight in weights:
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        wide = weight.to(dtype)
-        weight.copy_(torch.addmm(wide, wide, change.to(dtype)))
 
 
 def relative_distance(a: Tensor, b: Tensor, unit: Tensor) -> float:
@@ -197,8 +216,17 @@ def _largest_eigenvalue(product: Callable[[Tensor], Tensor], like: Tensor) -> fl
     return float(values[-1])
 
 
-def _factorised(system: Tensor) -> tuple[Tensor, float]:
-    """Cholesky factor and condition number of a symmetric positive definite matrix."""
+def factorised(system: Tensor, ridge: float) -> tuple[Tensor, float]:
+    r"""Cholesky factor and condition number of :math:`A + \lambda I`, with :math:`A` positive semi-definite.
+
+    Arguments:
+        system: :math:`A`, to which the ridge is added in place.
+        ridge: :math:`\lambda`.
+
+    Raises:
+        ConfigError: If the system is singular or so ill-conditioned that its solution would be noise.
+    """
+    system.diagonal().add_(ridge)
     factor, failed = torch.linalg.cholesky_ex(system)
     condition = float("inf")
     if not int(failed):
@@ -207,6 +235,7 @@ def _factorised(system: Tensor) -> tuple[Tensor, float]:
     if condition > LARGEST_CONDITION:
         raise ConfigError(
             "method: the system that the edit solves is ill-conditioned: its condition number is "
-            f"{condition:.1e}, and {LARGEST_CONDITION:.0e} is the limit. Raise the ridge."
+            f"{condition:.1e} with a ridge of {ridge:.1e}, and {LARGEST_CONDITION:.0e} is the limit. "
+            "Raise the ridge."
         )
     return factor, condition

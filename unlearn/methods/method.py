@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from unlearn.concepts import ConceptSet
 from unlearn.errors import ConfigError, IncompatibleError, UnlearnError
@@ -118,8 +118,11 @@ class Method(ABC):
                 raise ConfigError(f"{where}.retain: must not hold what is erased, got '{both[0]}'.")
 
 
-def finished(selection: Selection, history: list[dict[str, float]]) -> Erasure:
+def finished(selection: Selection, history: list[dict[str, float]], matrix: Tensor | None = None) -> Erasure:
     """What the method did to the selected parameters.
+
+    Arguments:
+        matrix: The map that edited them all, with shape :math:`(d, d)`, if one did.
 
     Raises:
         UnlearnError: If no weight changed, or one is not finite.
@@ -132,7 +135,7 @@ def finished(selection: Selection, history: list[dict[str, float]]) -> Erasure:
     broken = [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
     if broken:
         raise UnlearnError(f"method: {len(broken)} edited weights are not finite, such as {broken[0]}.")
-    return Erasure(weights=weights, history=history)
+    return Erasure(weights=weights, history=history, map=matrix)
 
 
 def _plain(text: str) -> str:

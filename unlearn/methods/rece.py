@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import ClassVar
 
 import torch
@@ -10,11 +11,21 @@ from torch import Tensor
 
 from unlearn.concepts import Concept, ConceptSet
 from unlearn.errors import ConfigError, unknown
-from unlearn.methods.closed_form import TextRows, apply_map, gram, solve
+from unlearn.methods.closed_form import TextRows, condensed, gram, solve
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.uce import UCE, Rows, effect
+from unlearn.models.maps import apply_map
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import select
+
+#: What mu pulls the reviving embedding to, and whether it pulls its outputs to the concept's.
+EMBEDDINGS = {
+    "close_regzero": ("zero", False),
+    "close_standardreg": ("anchor", False),
+    "close_surrogatereg_1st": ("nothing", True),
+    "close_surrogatereg_2nd": ("concept", False),
+    "close_surrogatereg_both": ("concept", True),
+}
 
 
 @dataclass(kw_only=True)
@@ -48,10 +59,15 @@ class RECE(Method):
            = (\mu I + M^\top S M)^{-1} M^\top S \, c, \qquad S = \sum_l W_l^\top W_l .
 
     It is mapped to the anchor by another closed-form edit, whose targets, retained outputs and ridge all
-    stand on the weights as edited so far: :math:`M \leftarrow M M'`. This is the released code, all rows of
-    each text and the ``close_regzero`` embedding. There the outcome of every epoch is kept only if images
-    drawn with it are better; here all epochs count. The released scripts weigh a retained text by how often
-    it is repeated; here each counts once.
+    stand on the weights as edited so far: :math:`M \leftarrow M M'`. This is the released code, on all rows
+    of each text. There the outcome of every epoch is kept only if images drawn with it are better; here all
+    epochs count. The released scripts weigh a retained text by how often it is repeated; here each counts
+    once.
+
+    The released functions for the embedding differ in what :math:`\mu` weighs: :math:`\| c' \|^2` as above
+    (``close_regzero``, which made all results), :math:`\| c' - c^* \|^2` with :math:`c^*` the anchor
+    (``close_standardreg``), or a distance from the concept (``close_surrogatereg``):
+    :math:`\sum_l \| W_l M (c' - c) \|^2` (``_1st``), :math:`\| c' - c \|^2` (``_2nd``) or ``_both``.
 
     References:
         | Reliable and Efficient Concept Erasure of Text-to-Image Diffusion Models (Gong et al., 2024)
@@ -64,6 +80,8 @@ class RECE(Method):
         kinds: Epochs and :math:`\mu` by kind of concept.
         epochs: The same number of epochs for all kinds, if given.
         mu: The same :math:`\mu` for all kinds, if given.
+        embedding: ``close_regzero``, ``close_standardreg``, ``close_surrogatereg_1st``,
+            ``close_surrogatereg_2nd`` or ``close_surrogatereg_both``.
         retain_empty: Whether the empty text is retained too.
         erase_scale: :math:`s`, the weight of each erased row.
         preserve_scale: :math:`p`, the weight of each retained row.
@@ -78,6 +96,7 @@ class RECE(Method):
     kinds: dict[str, Hardening]
     epochs: int | None = None
     mu: float | None = None
+    embedding: str
     retain_empty: bool
     erase_scale: float
     preserve_scale: float
@@ -88,6 +107,8 @@ class RECE(Method):
             raise ValueError(f"epochs: must be at least 0, got {self.epochs}")
         if self.mu is not None and not 0 <= self.mu < float("inf"):
             raise ValueError(f"mu: must be a number from 0 up, got {self.mu}")
+        if self.embedding not in EMBEDDINGS:
+            raise ValueError(f"embedding: {unknown('embedding', self.embedding, EMBEDDINGS)}")
         if self.erase_scale <= 0:
             raise ValueError(f"erase_scale: must be above 0, got {self.erase_scale}")
         for key in ("preserve_scale", "ridge"):
@@ -107,7 +128,7 @@ class RECE(Method):
             apply_map(weights, matrix)
             for epoch, values in enumerate(history):
                 context.log(values, epoch)
-            return finished(selection, history)
+            return finished(selection, history, matrix)
 
     def hardening(self, name: str, concept: Concept) -> Hardening:
         """Epochs and :math:`\\mu` for one concept."""
@@ -133,29 +154,37 @@ class RECE(Method):
         }
         kept = [""] * self.retain_empty + concepts.retained
         texts = TextRows.encode(model, [*phrases, *(anchor for anchor, _ in phrases.values()), *kept])
-        tokens = {text: rows.double() for text, rows in texts.tokens.items()}
-        width = next(iter(tokens.values())).shape[1]
+        tokens = texts.tokens
         none = next(iter(tokens.values()))[:0]
         rows = Rows(
-            erased=torch.cat([tokens[phrase] for phrase in phrases]),
-            targets=torch.cat([tokens[anchor] for anchor, _ in phrases.values()]),
-            retained=torch.cat([none, *(tokens[text] for text in kept)]),
+            erased=torch.cat([tokens[phrase] for phrase in phrases]).double(),
+            targets=torch.cat([tokens[anchor] for anchor, _ in phrases.values()]).double(),
+            retained=condensed([none, *(tokens[text] for text in kept)]),
         )
 
         history: list[dict[str, float]] = []
-        matrix = torch.eye(width, dtype=torch.float64, device=none.device)
+        layers = Layers.original(gram(*weights))
         if self.start is not None:
             start, solution = self.start.solved(model, concepts)
-            matrix = solution.map(start.erased, start.targets)
-            history.append({"condition": solution.condition, **effect(matrix, rows)})
+            layers = layers.edit(start.targets - start.erased, solution.readout)
+            history.append({"condition": solution.condition, **effect(layers.matrix, rows)})
 
-        original = gram(*weights)
         for epoch in range(max(plan.epochs for plan in plans.values())):
-            at_work = [phrase for phrase, (_, plan) in phrases.items() if plan.epochs > epoch]
+            at_work = [(plan.mu, old, new) for old, (new, plan) in phrases.items() if plan.epochs > epoch]
+            at_work.sort(key=lambda item: item[0])  # one factorisation for each mu
+            targets = torch.cat([tokens[new] for _, _, new in at_work]).double()
             found = torch.cat(
-                [revive(tokens[phrase], matrix, original, phrases[phrase][1].mu) for phrase in at_work]
+                [
+                    revive(
+                        torch.cat([tokens[old] for _, old, _ in group]).double(),
+                        torch.cat([tokens[new] for _, _, new in group]).double(),
+                        layers,
+                        mu,
+                        self.embedding,
+                    )
+                    for mu, group in ((mu, list(same)) for mu, same in groupby(at_work, key=lambda i: i[0]))
+                ]
             )
-            targets = torch.cat([tokens[phrases[phrase][0]] for phrase in at_work])
             solution = solve(
                 found,
                 rows.retained,
@@ -163,22 +192,66 @@ class RECE(Method):
                 preserve_scale=self.preserve_scale,
                 ridge=self.ridge,
             )
-            matrix = matrix @ solution.map(found, targets)
-            lengths = found.norm() / torch.cat([tokens[phrase] for phrase in at_work]).norm()
+            layers = layers.edit(targets - found, solution.readout)
+            lengths = found.norm() / torch.cat([tokens[old] for _, old, _ in at_work]).norm()
             history.append(
-                {"condition": solution.condition, "revived_length": float(lengths), **effect(matrix, rows)}
+                {
+                    "condition": solution.condition,
+                    "revived_length": float(lengths),
+                    **effect(layers.matrix, rows),
+                }
             )
-        return matrix, history
+        return layers.matrix, history
 
 
-def revive(concept: Tensor, matrix: Tensor, original: Tensor, mu: float) -> Tensor:
+@dataclass(frozen=True)
+class Layers:
+    r"""All edited layers :math:`W_l M` together, as far as it matters for what revives a concept.
+
+    Attributes:
+        matrix: :math:`M`, with shape :math:`(d, d)`, float64.
+        edited: :math:`\sum_l (W_l M)^\top W_l M`, with shape :math:`(d, d)`, float64.
+        cross: :math:`\sum_l (W_l M)^\top W_l`, with shape :math:`(d, d)`, float64.
+    """
+
+    matrix: Tensor
+    edited: Tensor
+    cross: Tensor
+
+    @classmethod
+    def original(cls, gram: Tensor) -> Layers:
+        r"""The layers before any edit, from :math:`S = \sum_l W_l^\top W_l` with shape :math:`(d, d)`."""
+        return cls(torch.eye(len(gram), dtype=gram.dtype, device=gram.device), gram, gram)
+
+    def edit(self, change: Tensor, readout: Tensor) -> Layers:
+        r"""The layers after an edit by :math:`M' = I + C^\top X`.
+
+        Arguments:
+            change: :math:`C`, what is added to each row that the edit maps, with shape :math:`(n, d)`.
+            readout: :math:`X`, with shape :math:`(n, d)`.
+        """
+        if 2 * len(change) > len(self.matrix):
+            step = change.T @ readout
+            step.diagonal().add_(1)
+            return Layers(self.matrix @ step, step.T @ self.edited @ step, step.T @ self.cross)
+        # The same in products with n rows instead of d.
+        outputs = change @ self.edited
+        edited = self.edited + readout.T @ (outputs + (outputs @ change.T) @ readout) + outputs.T @ readout
+        cross = self.cross + readout.T @ (change @ self.cross)
+        return Layers(self.matrix + (self.matrix @ change.T) @ readout, edited, cross)
+
+
+def revive(
+    concept: Tensor, anchor: Tensor, layers: Layers, mu: float, embedding: str = "close_regzero"
+) -> Tensor:
     r"""Embeddings on which the edited layers do what the original ones do on the concept.
 
     Arguments:
-        concept: Embeddings :math:`c` of the concept, with shape :math:`(n, d)`.
-        matrix: The map :math:`M` of the edit, with shape :math:`(d, d)`.
-        original: :math:`S`, the Gram matrix of all original projections, with shape :math:`(d, d)`.
+        concept: Embeddings :math:`c` of the concept, with shape :math:`(n, d)`, float64.
+        anchor: Embeddings :math:`c^*` of its anchor, with shape :math:`(n, d)`, float64.
+        layers: The layers as edited so far.
         mu: :math:`\mu`; without it the concept comes back exactly, however long the embedding.
+        embedding: How it is regularised, out of :data:`EMBEDDINGS`.
 
     Returns:
         Embeddings :math:`c'`, with shape :math:`(n, d)`, float64.
@@ -186,10 +259,15 @@ def revive(concept: Tensor, matrix: Tensor, original: Tensor, mu: float) -> Tens
     Raises:
         ConfigError: If :math:`\mu` is too small for the edit to be inverted.
     """
-    half = matrix.T @ original
-    system = half @ matrix
-    system.diagonal().add_(mu)
+    pull, outputs = EMBEDDINGS[embedding]
+    system = (1 + mu * outputs) * layers.edited
+    right = concept @ layers.cross.T
+    if outputs:
+        right += mu * concept @ layers.edited
+    if pull != "nothing":
+        system.diagonal().add_(mu)
+        right += mu * {"zero": torch.zeros_like(concept), "anchor": anchor, "concept": concept}[pull]
     factor, failed = torch.linalg.cholesky_ex(system)
     if int(failed):
         raise ConfigError(f"method.mu: must be larger, since the edit cannot be inverted with {mu}.")
-    return torch.cholesky_solve(half @ concept.double().T, factor).T
+    return torch.cholesky_solve(right.T, factor).T

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from unlearn.concepts import ConceptSet
 from unlearn.errors import unknown
-from unlearn.methods.closed_form import Solution, TextRows, apply_map, relative_distance, solve
+from unlearn.methods.closed_form import Solution, TextRows, condensed, relative_distance, solve
 from unlearn.methods.method import Context, Method, finished
+from unlearn.models.maps import apply_map
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import select
 
@@ -22,12 +23,13 @@ TECHNIQUES = ("replace", "tensor")
 
 @dataclass(frozen=True)
 class Rows:
-    """Embeddings that one edit works on.
+    r"""Embeddings that one edit works on.
 
     Attributes:
         erased: Of what is erased, with shape :math:`(n, d)`.
         targets: Of what takes its place, row by row, with shape :math:`(n, d)`.
-        retained: Of what stays, with shape :math:`(m, d)`.
+        retained: Of what stays, with shape :math:`(m, d)`; :math:`m \le d`, see
+            :func:`~unlearn.methods.closed_form.condensed`.
     """
 
     erased: Tensor
@@ -102,6 +104,7 @@ class UCE(Method):
         with select(model, self.parameters) as selection:
             weights = [parameter.data for parameter in selection.parameters.values()]
             values = {"condition": solution.condition}
+            matrix = None
             if self.technique == "replace":
                 matrix = solution.map(rows.erased, rows.targets)
                 apply_map(weights, matrix)
@@ -110,7 +113,7 @@ class UCE(Method):
                 for weight in weights:
                     weight += _orthogonal_change(weight.double(), rows, solution.readout).to(weight.dtype)
             context.log(values, 0)
-            return finished(selection, [values])
+            return finished(selection, [values], matrix)
 
     def solved(self, model: DiffusionModel, concepts: ConceptSet) -> tuple[Rows, Solution]:
         """The rows that the edit works on, and the solution of its system."""
@@ -148,7 +151,7 @@ def _rows(texts: TextRows, pairs: Sequence[tuple[str, str]], retained: Sequence[
             targets.append(texts.tokens[new][texts.last[new] :][:length])
         kept = [texts.tokens[text] for text in retained]
     none = erased[0][:0]
-    return Rows(torch.cat(erased).double(), torch.cat(targets).double(), torch.cat([none, *kept]))
+    return Rows(torch.cat(erased).double(), torch.cat(targets).double(), condensed([none, *kept]))
 
 
 def _orthogonal_change(weight: Tensor, rows: Rows, readout: Tensor) -> Tensor:
@@ -169,9 +172,8 @@ def effect(matrix: Tensor, rows: Rows) -> dict[str, float]:
     The residual is 0 where the concept's rows reach their targets and 1 where nothing has changed.
     """
     identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    retained = rows.retained.double()
     return {
         "change": float((matrix - identity).norm()),
         "residual": relative_distance(rows.erased @ matrix.T, rows.targets, rows.erased - rows.targets),
-        "drift": relative_distance(retained @ matrix.T, retained, retained),
+        "drift": relative_distance(rows.retained @ matrix.T, rows.retained, rows.retained),
     }

@@ -14,23 +14,27 @@ from unlearn.models.guards import GUARDS, Guard
 
 WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
+MAP = "map.safetensors"
 GUARD = "guard.json"
 STATE = "guard.safetensors"
 
 
 @dataclass(frozen=True)
 class Erasure:
-    """What a method did to a model.
+    r"""What a method did to a model.
 
     Attributes:
         weights: New values of the parameters that changed, by full name. Empty for sampling-time methods.
         guard: What to do differently while sampling. None for methods that only change weights.
         history: Values logged while erasing, one mapping a step.
+        map: :math:`M`, with shape :math:`(d, d)`, float64, if all that changed is :math:`W \to W M`; see
+            :mod:`unlearn.models.maps`. None for other changes.
     """
 
     weights: dict[str, Tensor] = field(default_factory=dict)
     guard: Guard | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+    map: Tensor | None = None
 
     def save(self, folder: Path) -> None:
         """Writes tensors (safetensors), the guard's settings and the history (JSON) into an existing folder.
@@ -39,6 +43,7 @@ class Erasure:
             TypeError: If the guard is none of those in :data:`~unlearn.models.guards.GUARDS`.
         """
         _write(self.weights, folder / WEIGHTS)
+        _write({} if self.map is None else {"map": self.map}, folder / MAP)
         (folder / HISTORY).write_text(json.dumps(self.history))
         # Always there, so that an erasure that has lost its guard is not taken for one without.
         (folder / GUARD).write_text(json.dumps(self.guard and _described(self.guard), indent=1) + "\n")
@@ -57,6 +62,7 @@ class Erasure:
 
         try:
             weights = load_file(folder / WEIGHTS)
+            matrix = load_file(folder / MAP).get("map")
             history = json.loads((folder / HISTORY).read_text())
             described = json.loads((folder / GUARD).read_text())
             guard = None if described is None else _guard(described, load_file(folder / STATE))
@@ -64,7 +70,7 @@ class Erasure:
             raise ArtifactError(
                 f"erasure: {folder} does not hold a whole erasure ({error}). Delete the folder and run again."
             ) from error
-        return cls(weights=weights, guard=guard, history=history)
+        return cls(weights=weights, guard=guard, history=history, map=matrix)
 
 
 def _write(tensors: dict[str, Tensor], path: Path) -> None:
