@@ -144,17 +144,17 @@ def test_a_concept_without_sentences_of_its_own_gets_those_of_its_kind():
     assert len(church.sentence_pairs()) == 60
     pairs = church.sentence_pairs(2)
     assert pairs == [
-        ("a church", "a house"),
         ("a photo of a church", "a photo of a house"),
-        ("Notre Dame", "a house"),
+        ("a church", "a house"),
         ("a photo of Notre Dame", "a photo of a house"),
+        ("Notre Dame", "a house"),
     ]
     own = concept(phrases=["church"], templates=["{a} by noto", "one {}"])
     assert own.sentences == own.templates
     assert own.sentence_pairs() == own.pairs
     both = ConceptSet(erase={"church": church, "own": own})
     assert both.retained == ["castle", "a castle by noto", "one castle"]
-    assert both.retained_sentences(1) == ["a castle", "a castle by noto"]
+    assert both.retained_sentences(1) == ["a photo of a castle", "a castle by noto"]
 
 
 @pytest.mark.parametrize("kind", PROMPT_TEMPLATES)

@@ -13,16 +13,26 @@ from unlearn.errors import ConfigError, IncompatibleError
 from unlearn.methods import METHODS
 from unlearn.models.parameters import matching
 
-FEW_STEPS = ("steps=2", "batch_size=2", "states=1", "sampler.steps=3")
-ERASING = ["uce", "uce_2023", "rece", "esd", "esd_u", "esd_x_strict"]
+FEW_STEPS = {
+    "esd": ("steps=2", "batch_size=2", "states=1", "sampler.steps=3"),
+    "trce": (
+        "steering.kinds=[object]",
+        "steering.steps=2",
+        "steering.states=1",
+        "steering.early=2",
+        "steering.sampler.steps=3",
+    ),
+}
+ERASING = ["uce", "uce_2023", "rece", "esd", "esd_u", "esd_x_strict", "trce"]
 EDITED = {
     "esd": ["cross_attention"],
     "esd_u": ["no_cross_attention", "!unet.*norm*"],
+    "trce": ["cross_attention_kv", "unet.*attn1.*", "unet.*attn2.to_q.*"],
 }
 
 
 def method(name: str):
-    return configured(name, *(FEW_STEPS if name.startswith("esd") else ()))
+    return configured(name, *FEW_STEPS.get(name.split("_")[0], ()))
 
 
 def values(model) -> dict[str, torch.Tensor]:
