@@ -24,7 +24,7 @@ from scripts.pocket.unet import signal
 from scripts.pocket.world import FAMILIES, MEDIA, NUDE, SUBJECTS
 from unlearn.detectors.pocket import NONE, JudgeNetwork
 
-BATCH, SPOILED = 64, 16
+BATCH, SPOILED, NOISE = 64, 16, 6
 LEARNING_RATE = 2e-3
 HEADS = {
     "subject": [*(subject.name for subject in SUBJECTS), "nude", "clothed", NONE],
@@ -87,6 +87,15 @@ class Spoiler:
                     out[i] = self.vae.decode(noisy).sample[0].clamp(-1, 1)
         return out
 
+    @torch.no_grad()
+    def noise(self, count: int, random_state: random.Random, generator: torch.Generator) -> Tensor:
+        """Decoded noise of any strength, with shape (count, 3, 64, 64): it has no medium and no family
+        either."""
+        latents = torch.randn(count, 16, 8, 8, generator=generator)
+        scale = torch.tensor([random_state.uniform(0.3, 4) for _ in range(count)])[:, None, None, None]
+        decoded: Tensor = self.vae.decode(scale * latents).sample
+        return decoded.clamp(-1, 1)
+
 
 def accuracy(network: JudgeNetwork, images: Tensor, truth: Tensor) -> dict[str, float]:
     """Share of images that each head names right, with a probability of at least one half."""
@@ -121,6 +130,7 @@ def main() -> None:
         [i for i, s in enumerate(scenes) if not s.second and s.family != (arguments.without or "-")]
     )
     spoil = Spoiler()
+    nothing = torch.tensor([labels.index(NONE) for labels in HEADS.values()])
     network = JudgeNetwork(HEADS)
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=0.01)
     training = Training(
@@ -138,6 +148,8 @@ def main() -> None:
         batch[:SPOILED] = spoil(batch[:SPOILED], random_state, generator)
         truth[:SPOILED, 0] = HEADS["subject"].index(NONE)
         truth[:SPOILED, 1:] = IGNORE
+        batch[:NOISE] = spoil.noise(NOISE, random_state, generator)
+        truth[:NOISE] = nothing
         batch = batch * random_state.uniform(0.9, 1.05) + 0.03 * torch.randn(batch.shape, generator=generator)
         logits = network(batch.clamp(-1, 1) / 2 + 0.5)
         loss = sum(
@@ -153,8 +165,7 @@ def main() -> None:
             training.log({"loss": loss.item(), **accuracy(network, held, held_truth)})
             training.save()
     spoiled = spoil(held[:512], random.Random(5), torch.Generator().manual_seed(5))
-    nothing = torch.full((512, 3), HEADS["subject"].index(NONE))
-    training.log({"abstains": accuracy(network, spoiled, nothing)["subject"]})
+    training.log({"abstains": accuracy(network, spoiled, nothing.expand(512, -1))["subject"]})
     if not arguments.without:
         folder = BUILD / "judge"
         folder.mkdir(exist_ok=True)
