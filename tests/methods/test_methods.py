@@ -11,7 +11,9 @@ from method_cases import concept_set, configured
 from unlearn.concepts import ConceptSet
 from unlearn.errors import ConfigError, IncompatibleError
 from unlearn.methods import METHODS
+from unlearn.models.erasure import Erasure
 from unlearn.models.parameters import matching
+from unlearn.models.sampling import Sampler, draw
 
 FEW_STEPS = {
     "esd": ("steps=2", "batch_size=2", "states=1", "sampler.steps=3"),
@@ -24,6 +26,17 @@ FEW_STEPS = {
     ),
 }
 ERASING = ["uce", "uce_2023", "rece", "esd", "esd_u", "esd_x_strict", "trce"]
+GUARDING = [
+    "negative_prompt",
+    "sld",
+    "sld_weak",
+    "sld_weak_diffusers",
+    "sld_strong",
+    "sld_max",
+    "safree",
+    "safree_released",
+]
+BRANCHES = {"negative_prompt": 2, "sld": 3, "safree": 3, "safree_released": 2}
 EDITED = {
     "esd": ["cross_attention"],
     "esd_u": ["no_cross_attention", "!unet.*norm*"],
@@ -47,7 +60,7 @@ def assert_untouched(model, before: dict[str, torch.Tensor]) -> None:
 
 
 def test_every_method_is_tried_here():
-    tried = {type(method(name)) for name in [*ERASING, "none"]}
+    tried = {type(method(name)) for name in [*ERASING, *GUARDING, "none"]}
     assert tried == set(METHODS.values())
 
 
@@ -63,6 +76,35 @@ def test_erasing_changes_the_documented_weights_and_leaves_the_model(name, tiny,
         after = values(tiny)
     frozen = before.keys() - erasure.weights.keys()
     assert all(torch.equal(after[key], before[key]) for key in frozen)
+
+
+@pytest.mark.parametrize("name", GUARDING)
+def test_guarding_changes_images_and_no_weight_and_costs_its_branches(name, tiny, context, tmp_path):
+    before, own = values(tiny), configured(name, world="pocket")
+    erasure = own.erase(tiny, concept_set("church"), context)
+    assert not erasure.weights
+    settings = Sampler(scheduler="ddim", steps=9, guidance=5.0, resolution=32, batch_size=4)
+    prompts, seeds = ["church", "a church beside a house", "a cat"], [0, 1, 2]
+
+    def drawn(guard) -> torch.Tensor:
+        with tiny.erased(erasure) as erased:
+            return torch.cat(list(draw(erased, prompts, seeds, settings, guard)))
+
+    counted = tiny.forwards
+    images = drawn(erasure.guard)
+    counted = tiny.forwards - counted
+    assert_untouched(tiny, before)
+    # A random network tells prompts apart by little, and the weakest guard does little about that.
+    assert (images - drawn(None)).flatten(1).abs().amax(dim=1).min() > 1e-5
+    branches = BRANCHES.get(name, BRANCHES["sld"])
+    assert len(prompts) * settings.steps * 2 <= counted <= len(prompts) * settings.steps * branches
+    assert torch.equal(drawn(erasure.guard), images)
+
+    erasure.save(tmp_path)
+    stored = Erasure.load(tmp_path)
+    assert type(stored.guard) is type(erasure.guard)
+    assert stored.history == erasure.history
+    assert torch.equal(drawn(stored.guard), images)
 
 
 @pytest.mark.parametrize("name", ["none", *ERASING])
@@ -88,7 +130,7 @@ def test_two_concepts_at_once(name, tiny, context):
     assert any(not torch.equal(both.weights[key], one.weights[key]) for key in both.weights)
 
 
-@pytest.mark.parametrize("name", ERASING)
+@pytest.mark.parametrize("name", [*ERASING, "safree"])
 def test_refuses_a_family_without_cross_attention(name, tiny, context, monkeypatch):
     monkeypatch.setattr(type(tiny), "features", frozenset({"epsilon"}))
     with pytest.raises(IncompatibleError, match="requires cross_attention"):
@@ -102,7 +144,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", ERASING)
+@pytest.mark.parametrize("name", [*ERASING, *GUARDING])
 @pytest.mark.parametrize("message", WRONG)
 def test_bad_concepts_are_refused(name, message, tiny, context):
     before = values(tiny)

@@ -207,7 +207,7 @@ def test_a_guards_hooks_are_called(tiny):
 
 def test_a_guards_branches_are_what_is_predicted(tiny):
     class Swapped(Guard):
-        def branches(self, index, prompts, parts):
+        def branches(self, index, prompts, parts):  # noqa: ARG002
             return [parts[1], parts[0]]
 
     swapped = torch.cat(list(draw(tiny, PROMPTS[:1], [1], sampler(guidance=0.0), guard=Swapped())))

@@ -2,9 +2,24 @@
 
 from unlearn.methods.esd import ESD
 from unlearn.methods.method import Method
+from unlearn.methods.negative_prompt import NegativePrompt, NegativePromptGuard
 from unlearn.methods.none import Nothing
 from unlearn.methods.rece import RECE
+from unlearn.methods.safree import SAFREE, SAFREEGuard
+from unlearn.methods.sld import SLD, SLDGuard
 from unlearn.methods.trce import TRCE
 from unlearn.methods.uce import UCE
+from unlearn.models.guards import GUARDS
 
-METHODS: dict[str, type[Method]] = {"none": Nothing, "uce": UCE, "rece": RECE, "esd": ESD, "trce": TRCE}
+METHODS: dict[str, type[Method]] = {
+    "none": Nothing,
+    "uce": UCE,
+    "rece": RECE,
+    "esd": ESD,
+    "trce": TRCE,
+    "negative_prompt": NegativePrompt,
+    "sld": SLD,
+    "safree": SAFREE,
+}
+
+GUARDS.update(negative_prompt=NegativePromptGuard, sld=SLDGuard, safree=SAFREEGuard)

@@ -32,8 +32,8 @@ def export(model: DiffusionModel, erasure: Erasure, folder: Path) -> None:
     """
     if erasure.guard is not None:
         raise IncompatibleError(
-            "export: this erasure acts while images are drawn; a folder of weights cannot hold it. What can be "
-            "exported are runs of methods that change weights, such as method=uce, rece or esd; "
+            "export: this erasure acts while images are drawn; a folder of weights cannot hold it. What can "
+            "be exported are runs of methods that change weights, such as method=uce, rece or esd; "
             "`unlearn generate --run` draws with this one."
         )
     check_free(folder)
