@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unlearn.concepts import UNRELATED, Concept, ConceptSet
+from unlearn.concepts import Concept, ConceptSet
 from unlearn.errors import ConfigError, unknown
+from unlearn.methods.captions import captions
 from unlearn.methods.closed_form import Solution, TextRows, mean_gram, solve
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.steering import Steering
@@ -18,7 +19,7 @@ from unlearn.methods.uce import Rows, effect
 from unlearn.models.maps import apply_map
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import select
-from unlearn.sentences import fill, packaged_sentences
+from unlearn.sentences import fill
 
 GROUPS = ("start", "first_end", "last_end", "phrase")
 INDICES = ("exact", "whitespace")
@@ -45,7 +46,7 @@ class TRCE(Method):
     caption counts as there. The sentences are ours, too.
 
     The released code takes the number of words for the position of the end token (``index: whitespace``), so
-    that for most of its sentences a part of the concept's last word is mapped and the end token is not;
+    that for many of its sentences a part of the concept's last word is mapped and the end token is not;
     ``exact`` asks the tokenizer, as the paper means it. It has no ridge and inverts in float32 what has a
     condition number of :math:`10^{11}`; the small relative ridge here is needed to have a solution at all.
 
@@ -126,7 +127,7 @@ class TRCE(Method):
                 erased.append(scale**0.5 * old)
                 targets.append(scale**0.5 * new)
         rows = Rows(torch.cat(erased), torch.cat(targets), erased[0][:0])
-        prior = mean_gram(model, self.captions(concepts))
+        prior = mean_gram(model, captions(concepts, self.sentences))
         solution = solve(
             rows.erased,
             rows.retained,
@@ -137,14 +138,6 @@ class TRCE(Method):
             prior=prior,
         )
         return rows, prior, solution
-
-    def captions(self, concepts: ConceptSet) -> list[str]:
-        """What stays: sentences with what is retained, and with words that have nothing to do with it."""
-        erased = [phrase.lower() for phrase in concepts.phrases]
-        words = [word for word in UNRELATED if word not in erased]
-        templates = packaged_sentences()["object"][: self.sentences]
-        unrelated = [fill(template, word) for word in words for template in templates]
-        return list(dict.fromkeys(concepts.retained_sentences(self.sentences) + unrelated))
 
     def _rows(self, model: DiffusionModel, concept: Concept) -> list[tuple[Tensor, Tensor]]:
         """Rows of each sentence and of its safe counterpart, longer by the root of their weights."""

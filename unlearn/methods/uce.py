@@ -125,7 +125,7 @@ class UCE(Method):
         ]
         retained = [""] * self.retain_empty + concepts.retained
         texts = TextRows.encode(model, [text for pair in pairs for text in pair] + retained)
-        rows = _rows(texts, pairs, retained, self.tokens)
+        rows = token_rows(texts, pairs, retained, self.tokens)
         scale = self.preserve_scale
         solution = solve(
             rows.erased,
@@ -137,8 +137,17 @@ class UCE(Method):
         return rows, solution
 
 
-def _rows(texts: TextRows, pairs: Sequence[tuple[str, str]], retained: Sequence[str], tokens: str) -> Rows:
-    """The token rows of each text that the edit works on."""
+def token_rows(
+    texts: TextRows, pairs: Sequence[tuple[str, str]], retained: Sequence[str], tokens: str
+) -> Rows:
+    """The token rows of each text that an edit works on.
+
+    Arguments:
+        texts: All texts, encoded.
+        pairs: What is erased, and what takes its place.
+        retained: What stays.
+        tokens: One of :data:`TOKENS`.
+    """
     if tokens == "last":
         erased = [texts.tokens[old][texts.last[old]][None] for old, _ in pairs]
         targets = [texts.tokens[new][texts.last[new]][None] for _, new in pairs]

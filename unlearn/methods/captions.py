@@ -1,0 +1,21 @@
+"""Texts that stand for all that a model can say."""
+
+from __future__ import annotations
+
+from unlearn.concepts import UNRELATED, ConceptSet
+from unlearn.sentences import fill, packaged_sentences
+
+
+def captions(concepts: ConceptSet, sentences: int) -> list[str]:
+    """What stays: sentences with what is retained, and with words that have nothing to do with it.
+
+    The authors of several methods take captions of COCO here, which do not ship with this package.
+
+    Arguments:
+        sentences: How many sentences are put around each phrase.
+    """
+    erased = [phrase.lower() for phrase in concepts.phrases]
+    words = [word for word in UNRELATED if word not in erased]
+    templates = packaged_sentences()["object"][:sentences]
+    unrelated = [fill(template, word) for word in words for template in templates]
+    return list(dict.fromkeys(concepts.retained_sentences(sentences) + unrelated))
