@@ -136,6 +136,21 @@ def test_the_first_stage_is_the_least_squares_solution(tiny):
     assert trce.drift(matrix, prior) == pytest.approx(relative(kept @ matrix.T, kept))
 
 
+@pytest.mark.parametrize("name", ["church", "nudity", "neon"])
+def test_the_start_token_moves_less_than_captions_do(name):
+    """On a trained text encoder: it is in every caption, and so the best held of all tokens."""
+    from unlearn.api import configure, load_model
+
+    config = configure("method=trce_stage1", f"concept={name}")
+    model = load_model(config.model)
+    with torch.no_grad():
+        rows, prior, solution = config.method.solved(model, config.concepts)
+        start = model.encode([""]).tokens[0, :1].double()
+    matrix = solution.map(rows.erased, rows.targets)
+    assert relative(start @ matrix.T, start) < trce.drift(matrix, prior) < 0.15
+    assert (rows.erased @ matrix.T - rows.targets).norm() < 1e-3 * (rows.erased - rows.targets).norm()
+
+
 def test_a_pair_weighs_as_much_as_there_are_pairs_and_as_its_kind_is_preserved(tiny):
     method = small("sentences=3")
     one, _, _ = method.solved(tiny, concept_set("church"))

@@ -39,7 +39,12 @@ class TRCE(Method):
 
     over groups :math:`g` of tokens, of which only the first end token has a weight :math:`\omega_g` in the
     paper, and over all tokens :math:`R_j` of :math:`C` captions. It is one matrix for all projections; see
-    :mod:`unlearn.methods.closed_form`. **Second stage**: see :class:`~unlearn.methods.steering.Steering`.
+    :mod:`unlearn.methods.closed_form`.
+
+    **Second stage.** Self-attention and the queries of cross-attention are trained on early latents of
+    trajectories for the concept: predictions with its sentence and with none have to be nearer, by a margin
+    in mean squared error, to the original's guided prediction for the anchor than to that for the concept.
+    Other predictions without a prompt are held; see :class:`~unlearn.methods.steering.Steering`.
 
     The captions are 30,000 of COCO in the authors' code. They do not ship with this package: here they are
     what is retained, in the concept's sentences, and unrelated words in packaged ones, weighed so that a mean
