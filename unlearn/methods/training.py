@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,7 @@ def fit(
         ArtifactError: If the checkpoint cannot be read or belongs to other parameters.
     """
     parameters = list(selection.parameters.values())
-    halves = {str(p.dtype).removeprefix("torch.") for p in parameters} - {"float32", "float64"}
-    if halves:
-        raise IncompatibleError(
-            f"model.dtype: training needs float32, got {', '.join(sorted(halves))}, "
-            "which rounds small steps away."
-        )
+    check_precision(parameters)
     adam = torch.optim.AdamW(parameters, lr=optimizer.lr, weight_decay=optimizer.weight_decay)
     checkpoint = context.scratch / "checkpoint.pt"
     history = _resume(checkpoint, selection, adam, context.meter)
@@ -117,6 +112,20 @@ def fit(
                 _save(checkpoint, selection, adam, history, context.meter, optimizer.accumulate)
                 saved = time.monotonic()
     return history
+
+
+def check_precision(parameters: Iterable[Tensor]) -> None:
+    """Refuses what cannot be trained; for methods that have much to do before they call :func:`fit`.
+
+    Raises:
+        IncompatibleError: If parameters are in half precision, in which small steps are rounded away.
+    """
+    halves = {str(p.dtype).removeprefix("torch.") for p in parameters} - {"float32", "float64"}
+    if halves:
+        raise IncompatibleError(
+            f"model.dtype: training needs float32, got {', '.join(sorted(halves))}, "
+            "which rounds small steps away."
+        )
 
 
 def _save(

@@ -15,10 +15,11 @@ from unlearn.methods.captions import captions
 from unlearn.methods.closed_form import Solution, TextRows, mean_gram, solve
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.steering import Steering
+from unlearn.methods.training import check_precision
 from unlearn.methods.uce import Rows, effect
 from unlearn.models.maps import apply_map
 from unlearn.models.model import DiffusionModel, Erasure
-from unlearn.models.parameters import select
+from unlearn.models.parameters import matching, select
 from unlearn.sentences import fill
 
 GROUPS = ("start", "first_end", "last_end", "phrase")
@@ -105,6 +106,9 @@ class TRCE(Method):
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Edits all selected projections at once, then trains what the second stage trains."""
         self.check(model, concepts)
+        steering = self.steering if self.steering and self.steering.pairs(concepts) else None
+        if steering is not None:
+            check_precision(matching(model, steering.parameters).values())
         rows, prior, solution = self.solved(model, concepts)
         matrix = solution.map(rows.erased, rows.targets)
         values = {"condition": solution.condition, **effect(matrix, rows), "drift": drift(matrix, prior)}
@@ -112,9 +116,9 @@ class TRCE(Method):
             apply_map([parameter.data for parameter in edited.parameters.values()], matrix)
             context.log(values, 0)
             first = finished(edited, [values], matrix)
-            if self.steering is None or not self.steering.pairs(concepts):
+            if steering is None:
                 return first
-            second = self.steering.steer(model, concepts, edited, context)
+            second = steering.steer(model, concepts, edited, context)
         history = [{**values, **second.history[0]}, *second.history[1:]]
         return Erasure(weights={**first.weights, **second.weights}, history=history)
 
