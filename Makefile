@@ -75,6 +75,7 @@ reproduce-%: install  ## one method's part of its table, such as reproduce-rece;
 bench: install  ## how fast things are here
 	$(BIN)/python -m scripts.bench.sampling
 	$(BIN)/python -m scripts.bench.closed_form
+	$(BIN)/python -m scripts.bench.guards
 
 clean:  ## removes caches and builds; never outputs/
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
