@@ -1,6 +1,7 @@
 """Erasure methods, by their name in ``conf/method``."""
 
 from unlearn.methods.esd import ESD
+from unlearn.methods.mace import MACE
 from unlearn.methods.method import Method
 from unlearn.methods.negative_prompt import NegativePrompt, NegativePromptGuard
 from unlearn.methods.none import Nothing
@@ -15,6 +16,7 @@ METHODS: dict[str, type[Method]] = {
     "none": Nothing,
     "uce": UCE,
     "rece": RECE,
+    "mace": MACE,
     "esd": ESD,
     "trce": TRCE,
     "negative_prompt": NegativePrompt,
