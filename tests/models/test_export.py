@@ -63,6 +63,43 @@ def test_plain_diffusers_draws_the_erased_models_images(tiny, erasure, exported)
     assert not torch.allclose(ours, original, atol=1e-3)
 
 
+def test_a_map_as_a_lora_draws_the_same_images_in_plain_diffusers(tiny, tiny_folder, tmp_path):
+    from diffusers import StableDiffusionPipeline
+
+    own = dict(tiny.named_parameters())
+    names = [name for name in own if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))]
+    generator = torch.Generator().manual_seed(0)
+    change = torch.randn(32, 4, generator=generator) @ torch.randn(4, 32, generator=generator) / 5
+    matrix = torch.eye(32, dtype=torch.float64) + change.double()
+    mapped = Erasure(weights={name: (own[name].double() @ matrix).float() for name in names}, map=matrix)
+    export(tiny, mapped, tmp_path / "lora", as_lora=True)
+
+    pipe = StableDiffusionPipeline.from_pretrained(tiny_folder)
+    pipe.set_progress_bar_config(disable=True)
+    settings = tiny_settings(tiny_folder).sampler
+
+    def drawn() -> torch.Tensor:
+        return pipe(
+            ["a photo of a cat"],
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            height=32,
+            width=32,
+            generator=torch.Generator().manual_seed(3),
+            output_type="pt",
+        ).images
+
+    plain = drawn()
+    pipe.load_lora_weights(tmp_path / "lora")
+    with tiny.erased(mapped):
+        ours = torch.cat(list(draw(tiny, ["a photo of a cat"], [3], settings)))
+    assert (drawn() - ours).abs().max() < 1e-4
+    assert (plain - ours).abs().max() > 1e-3
+    with safe_open(tmp_path / "lora" / "pytorch_lora_weights.safetensors", "pt") as file:
+        ranks = {file.get_slice(key).get_shape()[0] for key in file.keys() if "lora_A" in key}  # noqa: SIM118
+        assert ranks == {4}
+
+
 def test_our_loader_reads_every_weight_back(tiny, erasure, exported):
     settings = tiny_settings(exported)
     assert settings.check() == []
@@ -132,8 +169,10 @@ def test_an_export_that_fails_leaves_nothing(tiny, tmp_path, monkeypatch, error)
 
 
 def test_what_no_folder_can_hold_is_refused(tiny, tmp_path):
-    with pytest.raises(IncompatibleError, match="while images are drawn.* method=uce, rece or esd"):
+    with pytest.raises(IncompatibleError, match=r"while images are drawn.* method=uce, rece or esd"):
         export(tiny, Erasure(guard=Guard()), tmp_path / "new")
     with pytest.raises(ArtifactError, match="not in this model"):
         export(tiny, Erasure(weights={"unet.x": torch.zeros(1)}), tmp_path / "new")
+    with pytest.raises(IncompatibleError, match="not one matrix for all projections"):
+        export(tiny, Erasure(weights={"unet.x": torch.zeros(1)}), tmp_path / "new", as_lora=True)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""``unlearn export``: the erased model of a run as a folder that plain diffusers opens."""
+"""``unlearn export``: the erased model of a run as a folder that plain diffusers opens, or as a LoRA."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of ``unlearn export``."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where it goes; must not exist yet")
+    parser.add_argument(
+        "--lora",
+        action="store_true",
+        help="write what is erased as a LoRA, for load_lora_weights on the original (closed-form edits only)",
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -20,5 +25,5 @@ def main(arguments: argparse.Namespace) -> None:
     check_free(arguments.folder)
     config = configuration(arguments.run)
     changes = erasure(arguments.run)
-    export(config.model.load("cpu"), changes, arguments.folder)
+    export(config.model.load("cpu"), changes, arguments.folder, as_lora=arguments.lora)
     print(arguments.folder)

@@ -1,4 +1,4 @@
-"""Writes an erased model as a folder that plain diffusers opens, old versions and new."""
+"""Writes an erased model as a folder that plain diffusers opens, old versions and new, or as a LoRA."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from unlearn.errors import ConfigError, IncompatibleError
+from unlearn.models.maps import lora
 from unlearn.models.model import DiffusionModel, Erasure
 
 #: What the libraries write of the machine they run on; it is nobody else's business.
 LOCAL = ("_name_or_path",)
 
+#: The file that diffusers' ``load_lora_weights`` looks for in a folder.
+LORA = "pytorch_lora_weights.safetensors"
 
-def export(model: DiffusionModel, erasure: Erasure, folder: Path) -> None:
-    """Writes the model with the erasure applied, in the dtype in which it is loaded.
+
+def export(model: DiffusionModel, erasure: Erasure, folder: Path, *, as_lora: bool = False) -> None:
+    """Writes the model with the erasure applied, in the dtype in which it is loaded, or the erasure alone.
 
     The folder appears when it is whole, or not at all.
 
@@ -25,10 +29,12 @@ def export(model: DiffusionModel, erasure: Erasure, folder: Path) -> None:
         model: The original model; it is as before afterwards.
         erasure: What to apply.
         folder: A folder that does not exist yet, or is empty.
+        as_lora: Whether to write a LoRA instead, for ``load_lora_weights`` of the original's pipeline.
 
     Raises:
         ConfigError: If there is something in ``folder``.
-        IncompatibleError: If the erasure acts while sampling, so that no weights could hold it.
+        IncompatibleError: If the erasure acts while sampling, so that no weights could hold it, or is to be a
+            LoRA and is not one.
     """
     if erasure.guard is not None:
         raise IncompatibleError(
@@ -37,11 +43,15 @@ def export(model: DiffusionModel, erasure: Erasure, folder: Path) -> None:
             "`unlearn generate --run` draws with this one."
         )
     check_free(folder)
+    factors = lora(model, erasure) if as_lora else None
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         whole = Path(scratch) / "model"
-        with model.erased(erasure):
-            _write(model, whole)
+        if factors is None:
+            with model.erased(erasure):
+                _write(model, whole)
+        else:
+            _write_lora(factors, whole)
         whole.replace(folder)
 
 
@@ -53,6 +63,17 @@ def check_free(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"export: {folder} exists already. Give another folder, or remove it first.")
+
+
+def _write_lora(factors: dict[str, Tensor], folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    save_file(
+        {name: factor.contiguous() for name, factor in factors.items()},
+        folder / LORA,
+        metadata={"format": "pt"},
+    )
 
 
 def _write(model: DiffusionModel, folder: Path) -> None:
