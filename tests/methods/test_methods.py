@@ -26,8 +26,20 @@ FEW_STEPS = {
         "steering.early=2",
         "steering.sampler.steps=3",
     ),
+    "realera": ("alignment.steps=2", "alignment.images=2", "alignment.sampler.steps=3"),
 }
-ERASING = ["uce", "uce_2023", "rece", "mace", "mace_released", "esd", "esd_u", "esd_x_strict", "trce"]
+ERASING = [
+    "uce",
+    "uce_2023",
+    "rece",
+    "mace",
+    "mace_released",
+    "esd",
+    "esd_u",
+    "esd_x_strict",
+    "trce",
+    "realera",
+]
 GUARDING = [
     "negative_prompt",
     "sld",

@@ -5,6 +5,7 @@ from unlearn.methods.mace import MACE
 from unlearn.methods.method import Method
 from unlearn.methods.negative_prompt import NegativePrompt, NegativePromptGuard
 from unlearn.methods.none import Nothing
+from unlearn.methods.realera import RealEra
 from unlearn.methods.rece import RECE
 from unlearn.methods.safree import SAFREE, SAFREEGuard
 from unlearn.methods.sld import SLD, SLDGuard
@@ -19,6 +20,7 @@ METHODS: dict[str, type[Method]] = {
     "mace": MACE,
     "esd": ESD,
     "trce": TRCE,
+    "realera": RealEra,
     "negative_prompt": NegativePrompt,
     "sld": SLD,
     "safree": SAFREE,
