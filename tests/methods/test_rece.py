@@ -171,7 +171,7 @@ def test_an_epoch_makes_revival_harder(tiny):
     for epochs in (0, 1):
         method = configured("rece", f"epochs={epochs}", "mu=0.1")
         plans = {name: method.hardening(name, concept) for name, concept in concepts.erase.items()}
-        matrix, _ = method.found(tiny, concepts, plans, weights)
+        matrix, _ = method.found(tiny, concepts, plans, gram(*weights))
         edited = [weight.clone() for weight in weights]
         apply_map(edited, matrix)
         step = (matrix - torch.eye(len(matrix))).T

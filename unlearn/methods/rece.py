@@ -124,7 +124,7 @@ class RECE(Method):
         plans = {name: self.hardening(name, concept) for name, concept in concepts.erase.items()}
         with select(model, self.parameters) as selection:
             weights = [parameter.data for parameter in selection.parameters.values()]
-            matrix, history = self.found(model, concepts, plans, weights)
+            matrix, history = self.found(model, concepts, plans, gram(*weights))
             apply_map(weights, matrix)
             for epoch, values in enumerate(history):
                 context.log(values, epoch)
@@ -146,9 +146,17 @@ class RECE(Method):
         )
 
     def found(
-        self, model: DiffusionModel, concepts: ConceptSet, plans: dict[str, Hardening], weights: list[Tensor]
+        self, model: DiffusionModel, concepts: ConceptSet, plans: dict[str, Hardening], original: Tensor
     ) -> tuple[Tensor, list[dict[str, float]]]:
-        """The map of all epochs, with shape :math:`(d, d)`, and what each measured, the start first."""
+        r"""The map of all epochs, and what each measured.
+
+        Arguments:
+            plans: Epochs and :math:`\mu` by name of concept.
+            original: :math:`S`, with shape :math:`(d, d)`.
+
+        Returns:
+            :math:`M`, with shape :math:`(d, d)`, and the values of the start, if there is one, and each epoch.
+        """
         phrases = {
             old: (new, plans[name]) for name, concept in concepts.erase.items() for old, new in concept.pairs
         }
@@ -163,7 +171,7 @@ class RECE(Method):
         )
 
         history: list[dict[str, float]] = []
-        layers = Layers.original(gram(*weights))
+        layers = Layers.original(original)
         if self.start is not None:
             start, solution = self.start.solved(model, concepts)
             layers = layers.edit(start.targets - start.erased, solution.readout)
@@ -236,9 +244,13 @@ class Layers:
             return Layers(self.matrix @ step, step.T @ self.edited @ step, step.T @ self.cross)
         # The same in products with n rows instead of d.
         outputs = change @ self.edited
-        edited = self.edited + readout.T @ (outputs + (outputs @ change.T) @ readout) + outputs.T @ readout
-        cross = self.cross + readout.T @ (change @ self.cross)
-        return Layers(self.matrix + (self.matrix @ change.T) @ readout, edited, cross)
+        left = torch.cat([readout, outputs]).T
+        right = torch.cat([outputs + (outputs @ change.T) @ readout, readout])
+        return Layers(
+            torch.addmm(self.matrix, self.matrix @ change.T, readout),
+            torch.addmm(self.edited, left, right),
+            torch.addmm(self.cross, readout.T, change @ self.cross),
+        )
 
 
 def revive(
