@@ -45,7 +45,7 @@ def inputs() -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
 
 def one_map(weights: list[Tensor], concept: Tensor, anchor: Tensor, retained: Tensor) -> None:
     """What ``method=rece`` does."""
-    layers = Layers.original(gram(*weights))
+    layers = Layers.unedited(gram(*weights))
     start = solve(concept[1:], retained, erase_scale=1.0, preserve_scale=START_PRESERVE, ridge=START_RIDGE)
     layers = layers.edit(anchor[1:].double() - concept[1:].double(), start.readout)
     for _ in range(EPOCHS):

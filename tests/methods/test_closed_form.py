@@ -165,7 +165,9 @@ def test_applying_a_map(dtype, bound):
     matrix = torch.eye(16, dtype=torch.float64) + 0.1 * randn(16, 16)
     weights = [randn(5, 16, seed=1).to(dtype), randn(9, 16, seed=2).to(dtype)]
     expected = [weight.double() @ matrix for weight in weights]
-    apply_map(weights, matrix)
+    exact = randn(4, 16, seed=3)
+    apply_map([*weights, exact], matrix)
+    assert relative(exact, randn(4, 16, seed=3) @ matrix) < 1e-14
     assert all(weight.dtype == dtype for weight in weights)
     assert all(relative(weight, value) < bound for weight, value in zip(weights, expected, strict=True))
 

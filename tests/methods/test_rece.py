@@ -76,14 +76,12 @@ def test_golden(name, golden, golden_tiny, context):
 @torch.no_grad()
 def test_golden_embedding(embedding, golden, golden_tiny):
     case = golden_case(golden, "rece/embedding_variants")
-    start = {name: weight.double() for name, weight in case.weights("start.").items()}
-    parameters = matching(golden_tiny, "cross_attention_kv")
-    originals = {name: parameters[name].double() for name in start}
-    layers = Layers(
-        matrix=torch.zeros(0),
-        edited=gram(*start.values()),
-        cross=sum(start[name].T @ originals[name] for name in start),
+    start, originals = case.weights("start."), matching(golden_tiny, "cross_attention_kv")
+    stacked, edited = (
+        torch.cat([weights[name].double() for name in start]) for weights in (originals, start)
     )
+    matrix = torch.linalg.lstsq(stacked, edited).solution
+    layers = Layers(original=gram(stacked), matrix=matrix, edited=gram(stacked @ matrix))
     texts = [case.inputs["concept"], case.inputs["old_target_concept"]]
     concept, anchor = golden_tiny.encode(texts).tokens.double()
     found = revive(concept, anchor, layers, case.inputs["regular_scale"], embedding)
@@ -104,7 +102,7 @@ def case():
     """Original layers, a map that edits them, what revival needs of them, and embeddings."""
     weights = [randn(20, 12, seed=seed) for seed in range(3)]
     change, readout = randn(12, 12, seed=5), 0.2 * torch.eye(12, dtype=torch.float64)
-    layers = Layers.original(gram(*weights)).edit(change, readout)
+    layers = Layers.unedited(gram(*weights)).edit(change, readout)
     return weights, layers, randn(4, 12, seed=6), randn(4, 12, seed=7)
 
 
@@ -112,7 +110,7 @@ def case():
 def test_edits_of_all_layers_at_once(rows):
     """Few rows and many go different ways; the second edit starts from a map that is not the identity."""
     weights = [randn(20, 12, seed=seed) for seed in range(3)]
-    layers, matrix = Layers.original(gram(*weights)), torch.eye(12, dtype=torch.float64)
+    layers, matrix = Layers.unedited(gram(*weights)), torch.eye(12, dtype=torch.float64)
     for seed in (3, 5):
         change, readout = 0.3 * randn(rows, 12, seed=seed), randn(rows, 12, seed=seed + 1)
         layers = layers.edit(change, readout)
@@ -120,7 +118,7 @@ def test_edits_of_all_layers_at_once(rows):
     edited = [weight @ matrix for weight in weights]
     assert relative(layers.matrix, matrix) < 1e-12
     assert relative(layers.edited, gram(*edited)) < 1e-12
-    assert relative(layers.cross, sum(e.T @ w for e, w in zip(edited, weights, strict=True))) < 1e-12
+    assert torch.equal(layers.original, gram(*weights))
 
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
@@ -175,7 +173,7 @@ def test_an_epoch_makes_revival_harder(tiny):
         edited = [weight.clone() for weight in weights]
         apply_map(edited, matrix)
         step = (matrix - torch.eye(len(matrix))).T
-        layers = Layers.original(gram(*weights)).edit(step, torch.eye(len(matrix), dtype=torch.float64))
+        layers = Layers.unedited(gram(*weights)).edit(step, torch.eye(len(matrix), dtype=torch.float64))
         found = revive(church, church, layers, 0.1)
         errors.append(
             sum(float((found @ e.T - church @ w.T).norm()) for e, w in zip(edited, weights, strict=True))

@@ -8,6 +8,7 @@ from method_cases import concept_set, configured, golden_case, relative
 
 from unlearn.concepts import Concept, ConceptSet
 from unlearn.methods.closed_form import TextRows
+from unlearn.models.maps import compose
 from unlearn.models.model import Conditioning
 
 CASES_2025 = ["object_preserve", "style_to_art", "style_to_empty", "object_expand_prompts", "multi_five"]
@@ -107,6 +108,31 @@ def test_the_concept_reaches_its_anchor_and_what_is_retained_stays(tiny, context
     erasure = configured("uce", "preserve_scale=10", "ridge=0.01").erase(tiny, concept_set("church"), context)
     assert erasure.history[0]["residual"] < 0.01
     assert erasure.history[0]["drift"] < 0.01
+
+
+def test_one_after_another_is_the_product_of_both_and_not_the_joint_edit(tiny, context):
+    method = configured("uce")
+    church, cat = (method.erase(tiny, concept_set(name), context) for name in ("church", "cat"))
+    with tiny.erased(church):
+        later = method.erase(tiny, concept_set("cat"), context)
+    product = compose(tiny, [church, cat])
+    joint = method.erase(tiny, concept_set("church", "cat"), context)
+    assert torch.equal(later.map, cat.map)
+    for name, weight in product.weights.items():
+        assert relative(weight, later.weights[name]) < 1e-6
+    assert relative(product.map, joint.map) > 1e-3
+
+
+def test_erasing_again_moves_on_from_the_anchor(tiny, context):
+    """The anchor is no fixed point: a concept that is mapped to it is mapped again with it."""
+    method, concepts = configured("uce"), concept_set("church", retain=[])
+    once = method.erase(tiny, concepts, context)
+    twice = compose(tiny, [once, once])
+    rows, _ = method.solved(tiny, concepts)
+    unit = (rows.erased - rows.targets).norm()
+    left = [float((rows.erased @ e.map.T - rows.targets).norm() / unit) for e in (once, twice)]
+    assert left[0] < 0.05
+    assert left[1] > 0.2
 
 
 def test_last_content_token(tiny):

@@ -20,15 +20,15 @@ solves are float64 here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import LongTensor, Tensor
 
 from unlearn.errors import ConfigError
 from unlearn.models.model import DiffusionModel
-from unlearn.seeding import generator
 
 #: Condition number from which on less than four digits of a float64 solution can be trusted.
 LARGEST_CONDITION = 1e12
@@ -36,8 +36,8 @@ LARGEST_CONDITION = 1e12
 #: Texts that are encoded, and rows that are converted to float64, at a time.
 TEXTS, ROWS = 32, 1280
 
-#: Width from which on a product is not worth being divided.
-NARROW = 96
+#: Parts, a power of 2, that the columns of a Gram matrix are divided into.
+PARTS = 16
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Solution:
     Attributes:
         readout: :math:`X`, with shape :math:`(n, d)`, float64. It tells how much of each erased row is in an
             embedding.
-        condition: Condition number, in the 2-norm and good to a few per cent, of the system that was solved.
+        condition: Condition number, in the 2-norm, of the system that was solved.
     """
 
     readout: Tensor
@@ -138,32 +138,47 @@ def solve(
 
 
 def gram(*matrices: Tensor) -> Tensor:
-    r"""Sum of :math:`A^\top A` over matrices of shape :math:`(n, d)`: shape :math:`(d, d)`, float64."""
+    r"""Sum of :math:`A^\top A` over matrices of shape :math:`(n, d)`: shape :math:`(d, d)`, float64.
+
+    What is below the diagonal is not computed but copied. The rest is the block right of the first half of
+    the diagonal, those right of the first half of each of its halves, and so on down to :data:`PARTS` blocks
+    on the diagonal: one batched product for each size of block.
+    """
     width = matrices[0].shape[1]
-    total = torch.zeros(width, width, dtype=torch.float64, device=matrices[0].device)
+    narrow = -(-width // PARTS)
+    zeros = partial(torch.zeros, dtype=torch.float64, device=matrices[0].device)
+    counts = [2**i for i in range(PARTS.bit_length() - 1)]
+    beside = [zeros(n, narrow * PARTS // n // 2, narrow * PARTS // n // 2) for n in counts]
+    diagonal = zeros(PARTS, narrow, narrow)
+    waiting = zeros(min(ROWS, sum(map(len, matrices))), narrow * PARTS)
+
+    def add(rows: Tensor) -> None:
+        for blocks in beside:
+            halves = rows.view(len(rows), len(blocks), 2, blocks.shape[1])
+            blocks.baddbmm_(halves[:, :, 0].permute(1, 2, 0), halves[:, :, 1].permute(1, 0, 2))
+        parts = rows.view(len(rows), PARTS, narrow)
+        diagonal.baddbmm_(parts.permute(1, 2, 0), parts.permute(1, 0, 2))
+
     # Few long products are faster than one for each matrix.
-    waiting = total.new_empty(min(ROWS, sum(map(len, matrices))), width)
     count = 0
     for piece in (piece for matrix in matrices for piece in torch.split(matrix, ROWS)):
         if count + len(piece) > len(waiting):
-            _add_upper_triangle(total, waiting[:count])
+            add(waiting[:count])
             count = 0
-        waiting[count : count + len(piece)] = piece
+        waiting[count : count + len(piece), :width] = piece
         count += len(piece)
-    _add_upper_triangle(total, waiting[:count])
-    return total.triu() + total.triu(1).T
+    add(waiting[:count])
 
-
-def _add_upper_triangle(total: Tensor, rows: Tensor) -> None:
-    r"""Adds :math:`A^\top A` on and above the diagonal, half by half: half the products of the whole."""
-    width = len(total)
-    if width <= NARROW:
-        total.addmm_(rows.T, rows)
-        return
-    half = width // 2
-    _add_upper_triangle(total[:half, :half], rows[:, :half])
-    _add_upper_triangle(total[half:, half:], rows[:, half:])
-    total[:half, half:].addmm_(rows[:, :half].T, rows[:, half:])
+    total = zeros(narrow * PARTS, narrow * PARTS)
+    for blocks in beside:
+        size = blocks.shape[1]
+        for i, block in enumerate(blocks):
+            start, end = 2 * i * size, 2 * (i + 1) * size
+            total[start : end - size, start + size : end] = block
+            total[start + size : end, start : end - size] = block.T
+    for i, block in enumerate(diagonal):
+        total[i * narrow : (i + 1) * narrow, i * narrow : (i + 1) * narrow] = block
+    return total[:width, :width].contiguous()
 
 
 def condensed(matrices: Sequence[Tensor]) -> Tensor:
@@ -202,20 +217,6 @@ def relative_distance(a: Tensor, b: Tensor, unit: Tensor) -> float:
     return float((a - b).norm() / unit.norm()) if unit.numel() else 0.0
 
 
-def _largest_eigenvalue(product: Callable[[Tensor], Tensor], like: Tensor) -> float:
-    """Of a symmetric positive definite matrix, by power iteration on a block of vectors.
-
-    The eigenvalues themselves would cost more than the rest of an edit.
-    """
-    vectors = torch.randn(len(like), 8, dtype=like.dtype, generator=generator(0, "power iteration")).to(
-        like.device
-    )
-    for _ in range(24):
-        vectors = torch.linalg.qr(product(vectors)).Q
-    values: Tensor = torch.linalg.eigvalsh(vectors.T @ product(vectors))
-    return float(values[-1])
-
-
 def factorised(system: Tensor, ridge: float) -> tuple[Tensor, float]:
     r"""Cholesky factor and condition number of :math:`A + \lambda I`, with :math:`A` positive semi-definite.
 
@@ -228,10 +229,9 @@ def factorised(system: Tensor, ridge: float) -> tuple[Tensor, float]:
     """
     system.diagonal().add_(ridge)
     factor, failed = torch.linalg.cholesky_ex(system)
-    condition = float("inf")
-    if not int(failed):
-        condition = _largest_eigenvalue(lambda x: system @ x, system)
-        condition *= _largest_eigenvalue(lambda x: torch.cholesky_solve(x, factor), system)
+    values = torch.linalg.eigvalsh(system)
+    smallest = float(values[0])
+    condition = float("inf") if int(failed) or smallest <= 0 else float(values[-1]) / smallest
     if condition > LARGEST_CONDITION:
         raise ConfigError(
             "method: the system that the edit solves is ill-conditioned: its condition number is "

@@ -155,7 +155,8 @@ class RECE(Method):
             original: :math:`S`, with shape :math:`(d, d)`.
 
         Returns:
-            :math:`M`, with shape :math:`(d, d)`, and the values of the start, if there is one, and each epoch.
+            :math:`M`, with shape :math:`(d, d)`, and the values of the start, if there is one, and of each
+            epoch.
         """
         phrases = {
             old: (new, plans[name]) for name, concept in concepts.erase.items() for old, new in concept.pairs
@@ -171,7 +172,7 @@ class RECE(Method):
         )
 
         history: list[dict[str, float]] = []
-        layers = Layers.original(original)
+        layers = Layers.unedited(original)
         if self.start is not None:
             start, solution = self.start.solved(model, concepts)
             layers = layers.edit(start.targets - start.erased, solution.readout)
@@ -214,25 +215,25 @@ class RECE(Method):
 
 @dataclass(frozen=True)
 class Layers:
-    r"""All edited layers :math:`W_l M` together, as far as it matters for what revives a concept.
+    r"""All layers together, as far as it matters for what revives a concept.
 
     Attributes:
+        original: :math:`S = \sum_l W_l^\top W_l`, with shape :math:`(d, d)`, float64.
         matrix: :math:`M`, with shape :math:`(d, d)`, float64.
-        edited: :math:`\sum_l (W_l M)^\top W_l M`, with shape :math:`(d, d)`, float64.
-        cross: :math:`\sum_l (W_l M)^\top W_l`, with shape :math:`(d, d)`, float64.
+        edited: :math:`M^\top S M`, with shape :math:`(d, d)`, float64.
     """
 
+    original: Tensor
     matrix: Tensor
     edited: Tensor
-    cross: Tensor
 
     @classmethod
-    def original(cls, gram: Tensor) -> Layers:
-        r"""The layers before any edit, from :math:`S = \sum_l W_l^\top W_l` with shape :math:`(d, d)`."""
-        return cls(torch.eye(len(gram), dtype=gram.dtype, device=gram.device), gram, gram)
+    def unedited(cls, original: Tensor) -> Layers:
+        """The layers before any edit."""
+        return cls(original, torch.eye(len(original), dtype=original.dtype, device=original.device), original)
 
     def edit(self, change: Tensor, readout: Tensor) -> Layers:
-        r"""The layers after an edit by :math:`M' = I + C^\top X`.
+        r"""The layers after another edit, by :math:`M' = I + C^\top X`.
 
         Arguments:
             change: :math:`C`, what is added to each row that the edit maps, with shape :math:`(n, d)`.
@@ -241,15 +242,15 @@ class Layers:
         if 2 * len(change) > len(self.matrix):
             step = change.T @ readout
             step.diagonal().add_(1)
-            return Layers(self.matrix @ step, step.T @ self.edited @ step, step.T @ self.cross)
+            return Layers(self.original, self.matrix @ step, step.T @ self.edited @ step)
         # The same in products with n rows instead of d.
         outputs = change @ self.edited
         left = torch.cat([readout, outputs]).T
         right = torch.cat([outputs + (outputs @ change.T) @ readout, readout])
         return Layers(
+            self.original,
             torch.addmm(self.matrix, self.matrix @ change.T, readout),
             torch.addmm(self.edited, left, right),
-            torch.addmm(self.cross, readout.T, change @ self.cross),
         )
 
 
@@ -273,7 +274,7 @@ def revive(
     """
     pull, outputs = EMBEDDINGS[embedding]
     system = (1 + mu * outputs) * layers.edited
-    right = concept @ layers.cross.T
+    right = concept @ layers.original @ layers.matrix
     if outputs:
         right += mu * concept @ layers.edited
     if pull != "nothing":

@@ -27,9 +27,12 @@ def apply_map(weights: Sequence[Tensor], matrix: Tensor) -> None:
     from float64, and rounding one product adds less than rounding the result.
     """
     change = matrix - torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    changes: dict[torch.dtype, Tensor] = {}
     for weight in weights:
         wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
-        weight.add_(wide @ change.to(wide.dtype))
+        if wide.dtype not in changes:
+            changes[wide.dtype] = change.to(wide.dtype)
+        weight.add_(wide @ changes[wide.dtype])
 
 
 def mapped(conditioning: Conditioning, matrix: Tensor) -> Conditioning:
