@@ -119,7 +119,7 @@ def lora(model: DiffusionModel, erasure: Erasure) -> dict[str, Tensor]:
 def _map(erasure: Erasure) -> Tensor:
     if erasure.map is None:
         raise IncompatibleError(
-            "maps: this erasure is not one matrix for all projections, as the edits of method=uce and rece are."
+            "maps: this erasure is not one matrix for all projections, as those of method=uce and rece are."
         )
     return erasure.map.cpu()
 
