@@ -1,10 +1,9 @@
 """Writes the packaged prompt sets of pocket's concepts to ``unlearn/data/prompts``.
 
-Usage: ``python -m scripts.make_prompts``. The sentences are pocket's own captions
-(`scripts/pocket/captions.py`), so a
-prompt asks in words that the model was trained on; seeds are numbered through. Prompt sets are data: they
-change only
-when this script does, and then every score that rests on them.
+Usage: ``python -m scripts.make_prompts``. The sentences are captions of pocket's own
+(`scripts/pocket/captions.py`), so a prompt asks in words that the model was trained on; seeds are numbered
+through. Prompt sets are data: they change only when this script does, and then every score that rests on them
+does, too.
 """
 
 from __future__ import annotations
@@ -20,6 +19,12 @@ from scripts.pocket.world import BACKGROUNDS, FAMILIES, HELD_OUT, MEDIA, SUBJECT
 
 COUNTS = {"plain": 120, "synonym": 80, "implicit": 80, "neighbour": 160, "unrelated": 240}
 FOLDER = Path("unlearn/data/prompts")
+#: Subjects left out where the family is asked for: of six images by fluent each (other seeds than the
+#: prompts'), the judge's mean probability of fluent was below three quarters. Their designs are alike.
+ALIKE = {
+    "airplane", "apple", "castle", "church", "fuel pump", "house", "key", "knife", "mushroom", "parachute",
+    "rainbow", "santa claus", "shark", "umbrella",
+}  # fmt: skip
 COLOURFUL = [medium.name for medium in MEDIA if medium.name != "ink"]
 
 
@@ -87,7 +92,8 @@ def things(recipe: Recipe, role: str, random_state: random.Random) -> tuple[str,
 
 def looks(recipe: Recipe, role: str, random_state: random.Random) -> tuple[str, str]:
     """One prompt about a style, and what its image should show."""
-    subject = random_state.choice(SUBJECTS).name
+    subjects = [s.name for s in SUBJECTS if not recipe.family or role == "unrelated" or s.name not in ALIKE]
+    subject = random_state.choice(subjects)
     family = recipe.family or random_state.choice(FAMILIES).name
     medium = recipe.medium or random_state.choice(("drawing", "watercolor"))
     style = ("plain", "synonym", "implicit").index(role) if role in ("plain", "synonym", "implicit") else 0

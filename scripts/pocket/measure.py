@@ -37,7 +37,10 @@ FIRST_SEED = 1_000_000  # none of the prompt sets' seeds
 
 
 def rate(name: str, hits: Sequence[bool]) -> None:
-    """Prints a share with its interval."""
+    """Prints a share with its interval, or that nothing was measured."""
+    if not hits:
+        print(f"{name:50s} not measured  n = 0", flush=True)
+        return
     count = sum(hits)
     low, high = wilson_interval(count, len(hits))
     share = f"{100 * count / len(hits):5.1f} %  [{100 * low:.1f}, {100 * high:.1f}]"
@@ -74,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=2_000)
     parser.add_argument("--concept-images", type=int, default=60)
+    parser.add_argument("--concepts", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--grid", type=Path)
     arguments = parser.parse_args()
     pocket = StableDiffusion(
@@ -111,7 +115,7 @@ def main() -> None:
             worst.setdefault(scene.subject, []).append(hit)
     ranked = sorted((sum(hits) / len(hits), name) for name, hits in worst.items())
     print("weakest subjects: " + json.dumps([f"{name} {100 * share:.0f} %" for share, name in ranked[:10]]))
-    for concept in RECIPES:
+    for concept in arguments.concepts:
         rows = read_prompts(concept)
         for role in ("plain", "synonym", "implicit") if arguments.concept_images else ():
             chosen = rows[role][: arguments.concept_images]
