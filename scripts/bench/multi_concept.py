@@ -29,7 +29,7 @@ from torch import Tensor
 
 from scripts.bench.closed_form import CHANNELS, LENGTH, WIDTH
 from unlearn.concepts import Concept, ConceptSet
-from unlearn.methods.closed_form import condensed, gram
+from unlearn.methods.closed_form import TextRows, condensed, gram
 from unlearn.methods.fusion import Adapter, Kept, fused
 from unlearn.methods.rece import RECE, Hardening
 from unlearn.methods.uce import UCE
@@ -135,7 +135,8 @@ class Bench:
     def uce(self, method: UCE, parts: list[range]) -> list[Tensor]:
         matrix = torch.eye(WIDTH, dtype=torch.float64)
         for numbers in parts:
-            rows, solution = method.solved(self.model, concepts(numbers, self.retained))
+            chosen = concepts(numbers, self.retained)
+            rows, solution = method.solved(TextRows.encode(self.model, method.texts(chosen)), chosen)
             matrix = matrix @ solution.map(rows.erased, rows.targets)
         return self.mapped(matrix)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from method_cases import concept_set, configured, golden_case, relative
@@ -123,13 +125,16 @@ def test_refreshed_latents_come_from_the_trained_weights_and_targets_from_the_or
     assert torch.allclose(second.conditional, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("refresh", ["null", "3"])
-def test_interrupted_and_resumed_is_undisturbed(refresh, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn.methods.training.CHECKPOINT_SECONDS", 0)
+@pytest.mark.parametrize(("refresh", "checkpointed"), [("null", 6), ("3", 6), ("3", 1), ("1", 2)])
+def test_interrupted_and_resumed_is_undisturbed(refresh, checkpointed, tiny, tmp_path, monkeypatch):
+    """Also where the last checkpoint lies before the latents that were drawn last."""
     method, concepts = small("steps=6", f"refresh={refresh}"), concept_set("church", "cat")
 
     def run(name: str, stop: int | None = None):
         def log(_values, step):
+            monkeypatch.setattr(
+                "unlearn.methods.training.CHECKPOINT_SECONDS", 0 if step < checkpointed else math.inf
+            )
             if step == stop:
                 raise KeyboardInterrupt
 

@@ -13,6 +13,7 @@ from tiny_checkpoint import tiny_settings
 
 from unlearn.errors import ConfigError, IncompatibleError
 from unlearn.methods.alignment import Alignment, moved
+from unlearn.methods.closed_form import TextRows
 from unlearn.methods.method import Meter
 from unlearn.methods.neighbours import Shell
 from unlearn.methods.realera import RealEra
@@ -56,7 +57,7 @@ def test_without_neighbours_and_beyond_it_is_uce(tiny, context):
     method = small("neighbours.count=0", "beyond.count=0", "preserve_scale=0.3", "alignment=null")
     matrix, values = method.solved(tiny, concepts, pairs_of(concepts), None, context)
     uce = configured("uce_2023", "preserve_scale=0.3", f"ridge={method.ridge}")
-    rows, solution = uce.solved(tiny, concepts)
+    rows, solution = uce.solved(TextRows.encode(tiny, uce.texts(concepts)), concepts)
     expected = solution.map(rows.erased, rows.targets)
     assert relative(matrix - torch.eye(32), expected - torch.eye(32)) < 1e-8
     assert values["condition"] > 1

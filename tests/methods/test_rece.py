@@ -43,9 +43,14 @@ class StartRetainsNothing:
     def __init__(self, method):
         self.method, self.technique = method, method.technique
 
-    def solved(self, model, concepts):
-        bare = {name: replaced(concept, retain=[]) for name, concept in concepts.erase.items()}
-        return self.method.solved(model, ConceptSet(erase=bare))
+    def texts(self, concepts):
+        return self.method.texts(self.bare(concepts))
+
+    def solved(self, texts, concepts):
+        return self.method.solved(texts, self.bare(concepts))
+
+    def bare(self, concepts):
+        return ConceptSet(erase={name: replaced(c, retain=[]) for name, c in concepts.erase.items()})
 
 
 def replaced(concept, **changes):

@@ -135,7 +135,8 @@ class ESD(Method):
     ) -> States:
         """The states of one block of steps, from the scratch folder if a killed run left them there.
 
-        They are kept because weights under training cannot be had back in the middle of a block.
+        They are kept because weights under training cannot be had back in the middle of a block; all of them,
+        because the last checkpoint may lie blocks behind.
         """
         file = context.scratch / f"states-{block}.safetensors"
 
@@ -156,8 +157,6 @@ class ESD(Method):
                 ],
                 seeds=[context.derive_seed("esd", "noise", block, i) for i in range(trajectories)],
             )
-            for old in context.scratch.glob("states-*.safetensors"):
-                old.unlink()
             return vars(states[torch.randperm(len(states), generator=random)[:count]])
 
         return States(**once(file, make, context.meter))

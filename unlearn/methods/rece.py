@@ -162,7 +162,8 @@ class RECE(Method):
             old: (new, plans[name]) for name, concept in concepts.erase.items() for old, new in concept.pairs
         }
         kept = [""] * self.retain_empty + concepts.retained
-        texts = TextRows.encode(model, [*phrases, *(anchor for anchor, _ in phrases.values()), *kept])
+        own = [*phrases, *(anchor for anchor, _ in phrases.values()), *kept]
+        texts = TextRows.encode(model, own + (self.start.texts(concepts) if self.start else []))
         tokens = texts.tokens
         none = next(iter(tokens.values()))[:0]
         rows = Rows(
@@ -174,7 +175,7 @@ class RECE(Method):
         history: list[dict[str, float]] = []
         layers = Layers.unedited(original)
         if self.start is not None:
-            start, solution = self.start.solved(model, concepts)
+            start, solution = self.start.solved(texts, concepts)
             layers = layers.edit(start.targets - start.erased, solution.readout)
             history.append({"condition": solution.condition, **effect(layers.matrix, rows)})
 

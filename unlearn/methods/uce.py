@@ -100,7 +100,7 @@ class UCE(Method):
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Edits all selected projections at once."""
         self.check(model, concepts)
-        rows, solution = self.solved(model, concepts)
+        rows, solution = self.solved(TextRows.encode(model, self.texts(concepts)), concepts)
         with select(model, self.parameters) as selection:
             weights = [parameter.data for parameter in selection.parameters.values()]
             values = {"condition": solution.condition}
@@ -115,17 +115,32 @@ class UCE(Method):
             context.log(values, 0)
             return finished(selection, [values], matrix)
 
-    def solved(self, model: DiffusionModel, concepts: ConceptSet) -> tuple[Rows, Solution]:
-        """The rows that the edit works on, and the solution of its system."""
-        pairs = [
+    def pairs(self, concepts: ConceptSet) -> list[tuple[str, str]]:
+        """What is erased and what takes its place, each in all templates."""
+        return [
             (template.format(old), template.format(new))
             for concept in concepts.erase.values()
             for old, new in concept.pairs
             for template in self.templates
         ]
-        retained = [""] * self.retain_empty + concepts.retained
-        texts = TextRows.encode(model, [text for pair in pairs for text in pair] + retained)
-        rows = token_rows(texts, pairs, retained, self.tokens)
+
+    def retained(self, concepts: ConceptSet) -> list[str]:
+        """The texts that stay."""
+        return [""] * self.retain_empty + concepts.retained
+
+    def texts(self, concepts: ConceptSet) -> list[str]:
+        """All texts that the edit works on."""
+        return [text for pair in self.pairs(concepts) for text in pair] + self.retained(concepts)
+
+    def solved(self, texts: TextRows, concepts: ConceptSet) -> tuple[Rows, Solution]:
+        """The rows that the edit works on, and the solution of its system.
+
+        Arguments:
+            texts: At least :meth:`texts`, encoded.
+            concepts: What is erased and what stays.
+        """
+        retained = self.retained(concepts)
+        rows = token_rows(texts, self.pairs(concepts), retained, self.tokens)
         scale = self.preserve_scale
         solution = solve(
             rows.erased,
