@@ -13,7 +13,7 @@ from torch import nn
 from unlearn.errors import ArtifactError, IncompatibleError, UnlearnError
 from unlearn.methods import training
 from unlearn.methods.method import Meter
-from unlearn.methods.training import Optimizer, fit
+from unlearn.methods.training import Composed, Optimizer, fit
 from unlearn.models.parameters import Selection
 
 
@@ -178,3 +178,67 @@ def test_progress_goes_to_stderr(context, capsys):
     assert not captured.out
     assert "3/3" in captured.err
     assert "loss=" in captured.err
+
+
+def test_plain_gradient_descent_is_a_step_along_the_gradient(context):
+    chosen = selection()
+    fit(chosen, distance(chosen), 1, Optimizer(algorithm="sgd", lr=0.1), context)
+    assert torch.allclose(chosen.parameters["w"], torch.tensor([3.0, -2.0]) * (1 - 0.1 * 2))
+
+
+def test_composed_gradients_are_taken_as_they_are(context):
+    chosen = Selection({"w": nn.Parameter(torch.ones(2)), "still": nn.Parameter(torch.ones(2))})
+
+    def composed(step: int) -> Composed:
+        return Composed([torch.tensor([1.0, -1.0]), None], {"loss": 2.0, "kept": float(step)})
+
+    history = fit(chosen, composed, 2, Optimizer(algorithm="sgd", lr=0.25), context)
+    assert chosen.parameters["w"].tolist() == [0.5, 1.5]
+    assert chosen.parameters["still"].tolist() == [1, 1]
+    assert history[1] == {"step": 1, "loss": 2.0, "kept": 1.0, "lr": 0.25}
+
+
+def test_a_composed_loss_that_is_not_finite_stops(context):
+    chosen = selection()
+    with pytest.raises(UnlearnError, match="the loss is nan at step 0"):
+        fit(chosen, lambda _: Composed([None], {"loss": math.nan}), 1, Optimizer(lr=0.1), context)
+
+
+def test_companions_are_resumed_with_the_training(context, tmp_path, monkeypatch):
+    """A second player that the loss itself trains."""
+
+    def run(scratch, stop: int | None = None):
+        chosen = selection()
+        player = nn.Linear(2, 1)
+        nn.init.ones_(player.weight)
+        nn.init.zeros_(player.bias)
+        own = torch.optim.Adam(player.parameters(), lr=0.1)
+
+        def loss(step: int):
+            if step == stop:
+                raise KeyboardInterrupt
+            theirs = player(chosen.parameters["w"].detach()).sum().square() + step
+            for parameter, gradient in zip(
+                player.parameters(), torch.autograd.grad(theirs, list(player.parameters())), strict=True
+            ):
+                parameter.grad = gradient
+            own.step()
+            return player(chosen.parameters["w"]).square().sum()
+
+        companions = {"player": player, "own": own}
+        fit(chosen, loss, 6, Optimizer(lr=0.1), replace(context, scratch=scratch), companions)
+        return chosen.parameters["w"].detach()
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    undisturbed = run(first)
+    with pytest.raises(KeyboardInterrupt):
+        run(second, stop=3)
+    assert torch.equal(run(second), undisturbed)
+
+
+def test_an_unknown_algorithm_is_named():
+    with pytest.raises(ValueError, match=r"algorithm: unknown algorithm 'adm'.*adam"):
+        Optimizer(algorithm="adm", lr=0.1)

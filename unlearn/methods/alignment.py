@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from unlearn.methods.method import Context
 from unlearn.methods.neighbours import Shell
+from unlearn.methods.pool import clean_latents
 from unlearn.methods.states import once
 from unlearn.methods.training import Optimizer, fit
 from unlearn.models.adapters import adapted
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.parameters import Selection
-from unlearn.models.sampling import Sampler, sample
+from unlearn.models.sampling import Sampler
 
 
 @dataclass(kw_only=True)
@@ -150,7 +151,6 @@ class Alignment:
         erased, kept = (predicted - target).square().chunk(2)
         return erased.mean() + self.beta * kept.mean()
 
-    @torch.no_grad()
     def images_of(
         self, model: DiffusionModel, concept: Conditioning, anchor: Conditioning, context: Context
     ) -> Tensor:
@@ -159,15 +159,9 @@ class Alignment:
         Returns:
             With shape :math:`(N, C, h, w)`, on the CPU.
         """
-        empty = model.encode([""])
-        both = Conditioning.cat([concept, anchor])
         rows = [i // 2 % len(concept) + i % 2 * len(concept) for i in range(self.images)]
         seeds = [context.derive_seed("realera", "image", i) for i in range(self.images)]
-        size = self.sampler.batch_size
-        chunks = [slice(i, i + size) for i in range(0, self.images, size)]
-        return torch.cat(
-            [sample(model, both[rows[chunk]], empty, seeds[chunk], self.sampler)[0].cpu() for chunk in chunks]
-        )
+        return clean_latents(model, Conditioning.cat([concept, anchor]), rows, seeds, self.sampler)
 
 
 def moved(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from unlearn.errors import ArtifactError, IncompatibleError, UnlearnError
+from unlearn.errors import ArtifactError, IncompatibleError, UnlearnError, unknown
 from unlearn.methods.method import Context, Meter
 from unlearn.models.parameters import Selection
 
@@ -22,11 +22,15 @@ from unlearn.models.parameters import Selection
 CHECKPOINT_SECONDS = 60.0
 
 
+ALGORITHMS = ("adam", "sgd")
+
+
 @dataclass(kw_only=True)
 class Optimizer:
-    """Adam, with decoupled weight decay if that is above 0.
+    """How gradients become steps.
 
     Attributes:
+        algorithm: ``adam``, with decoupled weight decay if that is above 0, or ``sgd``.
         lr: Learning rate.
         warmup: Steps in which the learning rate grows linearly to ``lr``.
         weight_decay: Share of ``lr`` by which weights shrink each step.
@@ -35,6 +39,7 @@ class Optimizer:
             of some released code, here to reproduce it.
     """
 
+    algorithm: str = "adam"
     lr: float
     warmup: int = 0
     weight_decay: float = 0.0
@@ -42,6 +47,8 @@ class Optimizer:
     accumulate: bool = False
 
     def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm: {unknown('algorithm', self.algorithm, ALGORITHMS)}")
         if not 0 < self.lr < float("inf"):
             raise ValueError(f"lr: must be a number above 0, got {self.lr}")
         for key in ("warmup", "weight_decay"):
@@ -50,9 +57,44 @@ class Optimizer:
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm: must be above 0, got {self.clip_norm}")
 
+    def of(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+        """The optimizer itself, for these parameters."""
+        if self.algorithm == "sgd":
+            return torch.optim.SGD(parameters, lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A step that follows no single loss.
+
+    Attributes:
+        gradients: What the optimizer takes, for each trained parameter in its order; None for those that stay
+            as they are.
+        values: What to log, with the ``loss`` that must stay finite.
+    """
+
+    gradients: Sequence[Tensor | None]
+    values: dict[str, float]
+
+
+class Companion(Protocol):
+    """What is trained beside the parameters, by the loss itself: kept in checkpoints with them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes in training."""
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Takes that back."""
+
 
 def fit(
-    selection: Selection, loss: Callable[[int], Tensor], steps: int, optimizer: Optimizer, context: Context
+    selection: Selection,
+    loss: Callable[[int], Tensor | Composed],
+    steps: int,
+    optimizer: Optimizer,
+    context: Context,
+    companions: Mapping[str, Companion] | None = None,
 ) -> list[dict[str, float]]:
     """Takes optimizer steps on ``loss(0)``, ``loss(1)``, and so on.
 
@@ -62,13 +104,14 @@ def fit(
 
     Arguments:
         selection: The parameters to train.
-        loss: Gives the loss of a step, with shape :math:`()`.
+        loss: Gives the loss of a step, with shape :math:`()`, or the gradients that it wants taken.
         steps: Number of steps.
         optimizer: How each step is taken.
         context: Where progress is logged and checkpoints lie.
+        companions: What ``loss`` trains besides, by name.
 
     Returns:
-        ``step``, ``loss`` and ``lr`` of each step.
+        ``step``, ``loss``, ``lr`` and what else was composed, of each step.
 
     Raises:
         UnlearnError: If the loss is not finite; the last checkpoint before that step is kept.
@@ -77,14 +120,16 @@ def fit(
     """
     parameters = list(selection.parameters.values())
     check_precision(parameters)
-    adam = torch.optim.AdamW(parameters, lr=optimizer.lr, weight_decay=optimizer.weight_decay)
+    companions = companions or {}
+    stepper = optimizer.of(parameters)
     checkpoint = context.scratch / "checkpoint.pt"
-    history = _resume(checkpoint, selection, adam, context.meter)
+    history = _resume(checkpoint, selection, {"optimizer": stepper, **companions}, context.meter)
     saved = time.monotonic()
     with tqdm(total=steps, initial=len(history), desc="erase", disable=not context.progress) as bar:
         for step in range(len(history), steps):
             value = loss(step)
-            number = value.item()
+            values = value.values if isinstance(value, Composed) else {"loss": value.item()}
+            number = values["loss"]
             if not math.isfinite(number):
                 raise UnlearnError(
                     f"erase: the loss is {number} at step {step} of {steps}. Lower method.optimizer.lr; "
@@ -92,9 +137,12 @@ def fit(
                     if checkpoint.exists()
                     else f"erase: the loss is {number} at step {step} of {steps}. Lower method.optimizer.lr."
                 )
-            for parameter, gradient in zip(
-                parameters, torch.autograd.grad(value, parameters, allow_unused=True), strict=True
-            ):
+            gradients = (
+                value.gradients
+                if isinstance(value, Composed)
+                else torch.autograd.grad(value, parameters, allow_unused=True)
+            )
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 if optimizer.accumulate and parameter.grad is not None and gradient is not None:
                     parameter.grad += gradient
                 elif not optimizer.accumulate or gradient is not None:
@@ -102,14 +150,15 @@ def fit(
             if optimizer.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(parameters, optimizer.clip_norm)
             rate = optimizer.lr * min(1.0, (step + 1) / max(1, optimizer.warmup))
-            adam.param_groups[0]["lr"] = rate
-            adam.step()
-            history.append({"step": step, "loss": number, "lr": rate})
-            context.log({"loss": number, "lr": rate}, step)
+            stepper.param_groups[0]["lr"] = rate
+            stepper.step()
+            history.append({"step": step, **values, "lr": rate})
+            context.log({**values, "lr": rate}, step)
             bar.set_postfix(loss=f"{number:.4g}", refresh=False)
             bar.update()
             if time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                _save(checkpoint, selection, adam, history, context.meter, optimizer.accumulate)
+                beside = {"optimizer": stepper, **companions}
+                _save(checkpoint, selection, beside, history, context.meter, optimizer.accumulate)
                 saved = time.monotonic()
     return history
 
@@ -131,7 +180,7 @@ def check_precision(parameters: Iterable[Tensor]) -> None:
 def _save(
     checkpoint: Path,
     selection: Selection,
-    adam: torch.optim.Optimizer,
+    companions: Mapping[str, Companion],
     history: list[dict[str, float]],
     meter: Meter,
     accumulate: bool,
@@ -144,7 +193,7 @@ def _save(
     state = {
         "parameters": parameters,
         "gradients": gradients,
-        "adam": adam.state_dict(),
+        "companions": {name: each.state_dict() for name, each in companions.items()},
         "history": history,
         "cost": meter.read(),
     }
@@ -154,9 +203,9 @@ def _save(
 
 
 def _resume(
-    checkpoint: Path, selection: Selection, adam: torch.optim.Optimizer, meter: Meter
+    checkpoint: Path, selection: Selection, companions: Mapping[str, Companion], meter: Meter
 ) -> list[dict[str, float]]:
-    """Sets parameters and optimizer to the checkpoint, if there is one, and returns the history up to it."""
+    """Sets parameters and companions to the checkpoint, if there is one; returns the history up to it."""
     if not checkpoint.exists():
         return []
     mend = f"Delete {checkpoint.parent} and run again."
@@ -170,6 +219,7 @@ def _resume(
         parameter.data.copy_(state["parameters"][name])
         if name in state["gradients"]:
             parameter.grad = state["gradients"][name].to(parameter)
-    adam.load_state_dict(state["adam"])
+    for name, each in companions.items():
+        each.load_state_dict(state["companions"][name])
     meter.catch_up(state["cost"])
     return list(state["history"])
