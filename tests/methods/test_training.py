@@ -240,5 +240,5 @@ def test_companions_are_resumed_with_the_training(context, tmp_path, monkeypatch
 
 
 def test_an_unknown_algorithm_is_named():
-    with pytest.raises(ValueError, match=r"algorithm: unknown algorithm 'adm'.*adam"):
+    with pytest.raises(ValueError, match=r"algorithm: Unknown algorithm 'adm'.*adam"):
         Optimizer(algorithm="adm", lr=0.1)
