@@ -198,6 +198,30 @@ def test_composed_gradients_are_taken_as_they_are(context):
     assert history[1] == {"step": 1, "loss": 2.0, "kept": 1.0, "lr": 0.25}
 
 
+@pytest.mark.parametrize("algorithm", ["sgd", "adam"])
+def test_what_the_step_does_to_watched_losses_is_logged(algorithm, context):
+    chosen, along = selection(), torch.tensor([0.5, -2.0])
+    before = chosen.parameters["w"].detach().clone()
+
+    def composed(_step: int) -> Composed:
+        return Composed([torch.tensor([3.0, 1e-3])], {"loss": 1.0}, {"kept": [along]})
+
+    history = fit(chosen, composed, 1, Optimizer(algorithm=algorithm, lr=1e-3), context)
+    change = float(along @ (chosen.parameters["w"].detach() - before))
+    assert history[0]["kept_change"] == pytest.approx(change, rel=1e-3)
+    assert (change > 0) == (algorithm == "adam")  # which takes both entries for equals
+
+
+def test_the_gradients_of_a_step_are_gone_when_the_next_begins(context):
+    chosen = selection()
+
+    def loss(step: int):
+        assert chosen.parameters["w"].grad is None
+        return distance(chosen)(step)
+
+    fit(chosen, loss, 3, Optimizer(lr=0.1), context)
+
+
 def test_a_composed_loss_that_is_not_finite_stops(context):
     chosen = selection()
     with pytest.raises(UnlearnError, match="the loss is nan at step 0"):

@@ -6,7 +6,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,10 +72,14 @@ class Composed:
         gradients: What the optimizer takes, for each trained parameter in its order; None for those that stay
             as they are.
         values: What to log, with the ``loss`` that must stay finite.
+        watched: Gradients of losses, by name. How much the step changes each loss, to first order, is logged
+            as ``<name>_change``: what an optimizer that is not plain gradient descent makes of a direction
+            is known only then.
     """
 
     gradients: Sequence[Tensor | None]
     values: dict[str, float]
+    watched: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
 
 
 class Companion(Protocol):
@@ -127,8 +131,11 @@ def fit(
     saved = time.monotonic()
     with tqdm(total=steps, initial=len(history), desc="erase", disable=not context.progress) as bar:
         for step in range(len(history), steps):
+            if not optimizer.accumulate:
+                # The last step's gradients would lie beside the new ones otherwise.
+                stepper.zero_grad()
             value = loss(step)
-            values = value.values if isinstance(value, Composed) else {"loss": value.item()}
+            values = dict(value.values) if isinstance(value, Composed) else {"loss": value.item()}
             number = values["loss"]
             if not math.isfinite(number):
                 raise UnlearnError(
@@ -151,7 +158,12 @@ def fit(
                 torch.nn.utils.clip_grad_norm_(parameters, optimizer.clip_norm)
             rate = optimizer.lr * min(1.0, (step + 1) / max(1, optimizer.warmup))
             stepper.param_groups[0]["lr"] = rate
+            watched = value.watched if isinstance(value, Composed) else {}
+            before = {name: _inner(along, parameters) for name, along in watched.items()}
             stepper.step()
+            for name, along in watched.items():
+                values[f"{name}_change"] = _inner(along, parameters) - before[name]
+            del value, gradients, watched
             history.append({"step": step, **values, "lr": rate})
             context.log({**values, "lr": rate}, step)
             bar.set_postfix(loss=f"{number:.4g}", refresh=False)
@@ -161,6 +173,15 @@ def fit(
                 _save(checkpoint, selection, beside, history, context.meter, optimizer.accumulate)
                 saved = time.monotonic()
     return history
+
+
+def _inner(gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> float:
+    """Their inner product, in float64: the step is far smaller than the parameters."""
+    products = [
+        (gradient.double() * parameter.detach().double()).sum()
+        for gradient, parameter in zip(gradients, parameters, strict=True)
+    ]
+    return float(torch.stack(products).sum())
 
 
 def check_precision(parameters: Iterable[Tensor]) -> None:
