@@ -126,7 +126,7 @@ def test_a_method_that_changes_nothing_scores_a_difference_of_exactly_zero(build
         return  # its original has no attack against it
     assert score.difference.value == 0
     assert score.difference.interval == (0, 0)
-    if name in ("fid_to_original", "cmmd_to_original", "identity"):
+    if name in ("fid_to_original", "kid_to_original", "cmmd_to_original", "identity"):
         assert score.value == 0
 
 
@@ -220,7 +220,7 @@ def test_networks_run_once_for_all_metrics(build):
             return super().features(images)
 
     evidence = world(build, detectors={"clip": Counting()})
-    for name in ("clip_score", "identity", "fid", "kid", "cmmd", "fid_to_original"):
+    for name in ("clip_score", "identity", "fid", "kid", "cmmd", "fid_to_original", "kid_to_original"):
         EVERY[name].score(evidence)
     assert Counting.seen == 16
 

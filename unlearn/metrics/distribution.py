@@ -193,13 +193,17 @@ class KernelDistance(DistributionDistance):
         return of
 
     def to_paired(self, x: Tensor, y: Tensor) -> Distance:
-        """With the same positions of both sets."""
+        """With the same positions of both sets.
+
+        Without bias, no image is compared with its own pair either, on which it depends (Gretton et al.,
+        2012, equation 4): equal sets are at distance 0.
+        """
         xx, yy, xy = self.kernel(x, x), self.kernel(y, y), self.kernel(x, y)
 
         def distance(index: Tensor | None) -> float:
             chosen = slice(None) if index is None else index
-            inside = [within(k[chosen][:, chosen], self.unbiased) for k in (xx, yy)]
-            return self.scale * (sum(inside) - 2 * xy[chosen][:, chosen].mean().item())
+            means = [within(k[chosen][:, chosen], self.unbiased) for k in (xx, yy, xy)]
+            return self.scale * (means[0] + means[1] - 2 * means[2])
 
         return distance
 

@@ -222,7 +222,7 @@ def gaussian_kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 def within(kernel: Tensor, unbiased: bool) -> float:
-    """Mean of a kernel matrix of one set with itself; without the diagonal if ``unbiased``."""
+    """Mean of a kernel matrix of one set with itself or with its pairs; without its diagonal if unbiased."""
     n = len(kernel)
     if not unbiased:
         return kernel.mean().item()
