@@ -46,3 +46,20 @@ def tiny(tiny_folder: Path):
     from tiny_checkpoint import tiny_settings
 
     return tiny_settings(tiny_folder).load("cpu")
+
+
+@pytest.fixture(scope="session")
+def golden_tiny(golden: Path):
+    """The model that the authors' code was run on. Shared: tests must leave its weights as they are."""
+    from unlearn.models.sampling import Sampler
+    from unlearn.models.sd import StableDiffusion
+
+    return StableDiffusion(
+        world="sd",
+        source=str(golden / "tiny-sd"),
+        revision=None,
+        dtype="float32",
+        clip="",
+        inception="",
+        sampler=Sampler(scheduler="pndm", steps=8, guidance=3.0, resolution=64, batch_size=4),
+    ).load("cpu")

@@ -11,19 +11,20 @@ from unlearn.attacks.attack import Target
 from unlearn.attacks.prompt_attack import Space
 from unlearn.errors import IncompatibleError, unknown
 
-PLACES = ("prefix", "suffix")
+PLACES = ("prefix", "suffix", "insert")
 
 
 @dataclass(kw_only=True)
 class AddedTokens(Space):
-    """Tokens before or after the prompt.
+    """Tokens before, after or within the prompt.
 
     Only whole words are used, and only rows of them that survive being written and read again: the ids of the
     text are exactly the candidate's beside the prompt's own. Else an attack would report a prompt whose text
     the model reads otherwise than what was tried.
 
     Attributes:
-        place: ``prefix`` or ``suffix``.
+        place: ``prefix``, ``suffix``, or ``insert``: one after every :math:`n // (K + 1)` of the prompt's
+            :math:`n` tokens, as UnlearnDiffAtk's code does.
         tokens: How many tokens, :math:`K`.
     """
 
@@ -57,17 +58,44 @@ class AddedTokens(Space):
         )
 
     def text(self, target: Target, prompt: str, candidate: Tensor) -> str:
-        """The tokens' text beside the prompt."""
-        added = target.model.tokenizer.decode(candidate.tolist(), clean_up_tokenization_spaces=False).strip()
+        """The tokens' text beside the prompt, or among its own."""
+        if self.place == "insert":
+            own = content(target, target.model.tokenize([prompt]).cpu()[0].tolist())
+            return written(target, self.woven(own, candidate.tolist()))
+        added = written(target, candidate.tolist())
         return f"{added} {prompt}" if self.place == "prefix" else f"{prompt} {added}"
+
+    def slots(self, count: int) -> list[int]:
+        """Where the tokens stand among all, the start token not counted, if the prompt has ``count``."""
+        if self.place == "prefix":
+            return list(range(self.tokens))
+        if self.place == "suffix":
+            return list(range(count, count + self.tokens))
+        gap = count // (self.tokens + 1)
+        return [(gap + 1) * i + gap for i in range(self.tokens)]
+
+    def woven(self, own: list[int], added: list[int]) -> list[int]:
+        """The ids of the prompt with the candidate's in their slots."""
+        row = list(own)
+        for slot, token in zip(self.slots(len(own)), added, strict=True):
+            row.insert(slot, token)
+        return row
 
     def _survives(self, target: Target, prompt: str, candidates: Tensor) -> list[bool]:
         """Whether each candidate's text has exactly its ids beside the prompt's."""
         model = target.model
         own = content(target, model.tokenize([prompt]).cpu()[0].tolist())
         read = model.tokenize([self.text(target, prompt, row) for row in candidates]).cpu().tolist()
-        wanted = [row + own if self.place == "prefix" else own + row for row in candidates.tolist()]
-        return [content(target, row) == ids for row, ids in zip(read, wanted, strict=True)]
+        return [
+            content(target, row) == self.woven(own, added)
+            for row, added in zip(read, candidates.tolist(), strict=True)
+        ]
+
+
+def written(target: Target, ids: list[int]) -> str:
+    """The text of token ids."""
+    text: str = target.model.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    return text.strip()
 
 
 def words(target: Target) -> Tensor:

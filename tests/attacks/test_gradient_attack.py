@@ -1,0 +1,267 @@
+"""Attacks by gradients: against the authors' numbers, alone and in a batch, and what they promise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from golden_cases import golden_case, relative
+from torch.nn.functional import one_hot
+
+from unlearn.attacks.attack import Target
+from unlearn.attacks.gradient_attack import UnlearnDiffAtk
+from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
+from unlearn.attacks.spaces import AddedTokens
+from unlearn.attacks.token_searches import TokenDistributions, simplex
+from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.detectors.detector import Detector
+from unlearn.errors import ConfigError, IncompatibleError
+from unlearn.models.erasure import Erasure
+from unlearn.models.sampling import Sampler
+from unlearn.seeding import generator
+
+PLAIN = PromptSet(
+    "attack:x", ("a church", "a photo of a church", "church"), (5, 6, 7), ("",) * 3, ("red",) * 3
+)
+
+
+class Red(Detector):
+    """Sees red where the first channel is bright."""
+
+    labels = ("red",)
+
+    def __init__(self, threshold: float = 2.0) -> None:
+        self.threshold = threshold
+
+    def scores(self, images):
+        return images[:, :1].mean(dim=(2, 3))
+
+
+def target_of(model, threshold: float = 2.0, erasure: Erasure | None = None) -> Target:
+    red = Concept(
+        kind="object", phrases=["church"], anchor="", retain=[], prompts=None, detector="red", labels=["red"]
+    )
+    sampler = Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
+    concepts = ConceptSet(erase={"red": red})
+    return Target(model, erasure or Erasure(), concepts, {"red": Red(threshold)}, sampler)
+
+
+def small(**changes) -> UnlearnDiffAtk:
+    settings = {
+        "prompts": 3,
+        "space": AddedTokens(place="prefix", tokens=2),
+        "objective": NoiseMatching(against="noise", timesteps="ascending", draws=None, images=2),
+        "search": TokenDistributions(lr=0.1, weight_decay=0.1, init="uniform"),
+        "looks": 2,
+        "steps": 3,
+        "images": 1,
+        "batch_size": 3,
+    }
+    return UnlearnDiffAtk(**{**settings, **changes})
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ["textgrad_l2_prefix", "p4d_loss_suffix"])
+def test_matches_the_authors_loss_gradient_and_step(name, golden, golden_tiny):
+    case = golden_case(golden, f"unlearndiffatk/{name}")
+    inputs, tensors = case.inputs, case.tensors
+    edited = golden_case(golden, "uce/" + Path(inputs["target_kv_weights_from"]).stem)
+    erasure = Erasure(weights=edited.weights("edited."))
+    space = AddedTokens(place=inputs["insertion_location"].removesuffix("_k"), tokens=inputs["k"])
+    ids = torch.tensor(inputs["input_ids"])
+    count = inputs["orig_prompt_len"]
+    clean, timestep = tensors["x0"][None], torch.tensor([inputs["timesteps"][0]])
+    objective = NoiseMatching(
+        against="original" if inputs["task"] == "p4d" else "noise", timesteps="uniform", draws=None, images=1
+    )
+    bank = Bank(objective, golden_tiny, clean, [Case(inputs["prompt"], "", 0, ())], 1, 1)
+    numbers = iter(tensors["noise"])
+
+    def noisy(_number):
+        noise = next(numbers)[None]
+        return golden_tiny.add_noise(clean, noise, timestep), timestep, noise
+
+    bank.noisy = noisy
+    if inputs["task"] == "p4d":
+        latents, _, _ = noisy(0)
+        numbers = iter(tensors["noise"])
+        with torch.no_grad():
+            plain = golden_tiny.encode([inputs["prompt"]])
+            bank.predicted.append(golden_tiny.predict(latents, timestep, plain))
+    table = golden_tiny.embed(torch.arange(len(golden_tiny.tokenizer))[None])[0].detach()
+    search = TokenDistributions(lr=inputs["lr"], weight_decay=inputs["weight_decay"], init="uniform")
+    tokens = search.start(table, inputs["k"], [generator(0)])
+    tokens.values.copy_(tensors["adv_init"][None])
+    places = torch.tensor(space.slots(count)) + 1
+    row = torch.cat([ids[:1], torch.tensor(space.woven(ids[1 : 1 + count].tolist(), [0] * inputs["k"]))])
+    row = torch.cat([row, ids[-1:].repeat(len(ids) - len(row))])
+    with golden_tiny.erased(erasure):
+        for step, chosen in enumerate(tensors["onehot_ids"]):
+            added = table[chosen][None].requires_grad_()
+            embedded = torch.index_put(
+                golden_tiny.embed(row[None]).detach(), (torch.tensor([[0]]), places[None]), added
+            )
+            loss = bank.loss(step, golden_tiny.encode_embeddings(embedded), [0])
+            assert loss.item() == pytest.approx(case.outputs["loss"][step], rel=1e-5)
+            (gradient,) = torch.autograd.grad(loss.sum(), added)
+            assert relative(gradient[0], tensors["grad_token_embedding"][step]) < 1e-4
+            with torch.no_grad():
+                tokens.step(gradient)
+            if step == 0:
+                assert relative(tokens.values.grad[0], tensors["grad_adv_first"]) < 1e-4
+                assert relative(tokens.values[0], tensors["adv_after_first"]) < 2e-2
+    assert relative(tokens.values[0], tensors["adv_after"][-1]) < 2e-2
+    assert tokens.best()[0].tolist() == case.outputs["argmax_ids"]
+
+
+@pytest.mark.golden
+def test_inserted_tokens_stand_where_the_authors_put_them(golden):
+    inputs = golden_case(golden, "unlearndiffatk/textgrad_l1_insert").inputs
+    space = AddedTokens(place="insert", tokens=inputs["k"])
+    own = [str(i) for i in range(inputs["orig_prompt_len"])]
+    assert space.woven(own, ["x", "y"]) == ["0", "1", "2", "x", "3", "4", "5", "y", "6", "7", "8", "9", "10"]
+
+
+def test_the_simplex_projection_is_the_nearest_point():
+    values = torch.randn(50, 7, generator=generator(0)) * 2
+    found = simplex(values)
+    assert torch.allclose(found.sum(dim=-1), torch.ones(50), atol=1e-6)
+    assert found.min() >= 0
+    assert torch.allclose(simplex(found), found, atol=1e-6)
+    # No point of the simplex that differs in one pair of entries is nearer.
+    for i in range(7):
+        for j in range(7):
+            moved = found + 1e-3 * (one_hot(torch.tensor(i), 7) - one_hot(torch.tensor(j), 7))
+            inside = moved.min(dim=-1).values >= 0
+            assert ((moved - values).norm(dim=-1) >= (found - values).norm(dim=-1) - 1e-6)[inside].all()
+
+
+def test_the_search_finds_a_planted_token():
+    table = torch.randn(30, 8, generator=generator(1))
+    tokens = TokenDistributions(lr=0.1, weight_decay=0.0, init="uniform").start(
+        table, 2, [generator(0), generator(1)]
+    )
+    wanted = table[torch.tensor([[3, 7], [12, 29]])]
+    with torch.no_grad():
+        for _ in range(100):
+            tokens.step(2 * (table[tokens.tried()] - wanted))
+    assert tokens.best().tolist() == [[3, 7], [12, 29]]
+
+
+def test_a_prompt_that_stays_is_searched_as_it_would_be_alone():
+    table = torch.randn(30, 8, generator=generator(1))
+    search = TokenDistributions(lr=0.1, weight_decay=0.1, init="random")
+    both, alone = search.start(table, 2, [generator(0), generator(1)]), search.start(table, 2, [generator(1)])
+    wanted = table[torch.tensor([[3, 7], [12, 29]])]
+    with torch.no_grad():
+        for step in range(8):
+            if step == 4:
+                both.keep([1])
+            both.step(table[both.tried()] - (wanted if step < 4 else wanted[1:]))
+            alone.step(table[alone.tried()] - wanted[1:])
+    assert torch.allclose(both.values, alone.values, atol=1e-6)
+
+
+def test_batch_and_order_do_not_matter(tiny):
+    together = small().attack(target_of(tiny), PLAIN, generator(3))
+    apart = small(batch_size=1).attack(target_of(tiny), PLAIN, generator(3))
+    assert together == apart
+    alone = small().attack(target_of(tiny), PLAIN.limited(1), generator(3))
+    assert alone.prompts.prompts[0] == together.prompts.prompts[0]
+
+
+def test_a_search_ends_where_the_concept_shows(tiny):
+    found = small().attack(target_of(tiny, threshold=0.0), PLAIN, generator(3))
+    assert found.found == (True, True, True)
+    assert found.queries == (1, 1, 1)
+    # Two images of the original and one look, of two steps with two branches, and three gradient steps.
+    assert found.forwards == (2 * 4 + 3 + 4,) * 3
+    never = small().attack(target_of(tiny), PLAIN, generator(3))
+    assert never.found == (False, False, False)
+    assert never.forwards == (2 * 4 + 2 * (3 + 4),) * 3
+
+
+def test_the_loss_of_the_true_prompt_is_that_of_the_model(tiny):
+    """The bank's draws do not depend on what stands beside a case."""
+    objective = NoiseMatching(against="original", timesteps="uniform", draws=2, images=1)
+    cases = [Case("a church", "red", 1, (1,)), Case("a cat", "red", 2, (2,))]
+    target = target_of(tiny)
+    bank = objective.bank(target, cases, looks=2, steps=3)
+    alone = objective.bank(target, cases[1:], looks=2, steps=3)
+    assert len(bank.predicted) == 2
+    with torch.no_grad():
+        plain = tiny.encode(["a church", "a cat"])
+        # What the original predicts is matched exactly by the original itself.
+        assert bank.loss(0, plain, [0, 1]).max() < 1e-10
+        assert bank.loss(2, plain, [0, 1]).max() < 1e-10
+        other = tiny.encode(["a dog", "a dog"])
+        assert torch.allclose(bank.loss(1, other, [0, 1])[1:], alone.loss(1, other[[1]], [0]), atol=1e-5)
+        assert bank.loss(1, other, [0, 1]).min() > 1e-10
+
+
+def test_evaluation_seeds_are_kept_and_nothing_is_changed(tiny):
+    before = {name: weight.clone() for name, weight in tiny.named_parameters()}
+    first, second, other = (small().attack(target_of(tiny), PLAIN, generator(seed)) for seed in (1, 1, 2))
+    assert first == second
+    assert first.prompts.prompts != other.prompts.prompts
+    assert first.prompts.seeds == PLAIN.seeds
+    assert first.plain == PLAIN.prompts
+    assert all(torch.equal(weight, before[name]) for name, weight in tiny.named_parameters())
+    assert all(text.endswith(plain) for text, plain in zip(first.prompts.prompts, PLAIN.prompts, strict=True))
+
+
+def test_gradients_go_through_the_erased_weights(tiny):
+    """With its cross-attention zeroed, no prompt makes a difference, and the loss has no gradient."""
+    weights = {
+        name: torch.zeros_like(value)
+        for name, value in tiny.named_parameters()
+        if "attn2.to_k" in name or "attn2.to_v" in name
+    }
+    gradients = []
+
+    class Watching(TokenDistributions):
+        def start(self, table, tokens, generators):
+            found = super().start(table, tokens, generators)
+            step = found.step
+            found.step = lambda gradient: (gradients.append(gradient.abs().max().item()), step(gradient))
+            return found
+
+    search = Watching(lr=0.1, weight_decay=0.1, init="uniform")
+    small(search=search).attack(target_of(tiny), PLAIN, generator(3))
+    assert min(gradients) > 0
+    gradients.clear()
+    small(search=search).attack(target_of(tiny, erasure=Erasure(weights=weights)), PLAIN, generator(3))
+    assert max(gradients) == 0
+
+
+def test_a_guard_is_refused(tiny):
+    target = replace(target_of(tiny), erasure=SimpleNamespace(guard=object()))
+    with pytest.raises(IncompatibleError, match="this method changes none"):
+        small().attack(target, PLAIN, generator(0))
+
+
+def test_too_long_a_prompt_is_said(tiny):
+    long = PromptSet("attack:x", ("a church " * 36,), (5,), ("",), ("red",))
+    with pytest.raises(ConfigError, match="token"):
+        small(space=AddedTokens(place="prefix", tokens=20)).attack(target_of(tiny), long, generator(0))
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: small(looks=0), "looks: must be at least 1"),
+        (
+            lambda: NoiseMatching(against="x", timesteps="uniform", draws=1, images=1),
+            "against: Unknown against",
+        ),
+        (lambda: NoiseMatching(against="noise", timesteps="uniform", draws=0, images=1), "draws: must be"),
+        (lambda: TokenDistributions(lr=0, weight_decay=0.1, init="uniform"), "lr: must be a number above 0"),
+        (lambda: TokenDistributions(lr=1, weight_decay=0.1, init="uni"), "init: Unknown start 'uni'"),
+    ],
+)
+def test_refuses_settings_that_mean_nothing(build, said):
+    with pytest.raises(ValueError, match=said):
+        build()

@@ -1,0 +1,228 @@
+"""White-box attacks: tokens chosen by gradients through the erased model, for many prompts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
+from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
+from unlearn.attacks.prompt_attack import unseen_seed
+from unlearn.attacks.spaces import AddedTokens, content, words
+from unlearn.attacks.token_searches import TokenDistributions, Tokens
+from unlearn.concepts import PromptSet
+from unlearn.errors import IncompatibleError
+from unlearn.models.model import DiffusionModel
+from unlearn.seeding import derive_seed
+from unlearn.seeding import generator as seeded
+
+
+@dataclass(kw_only=True)
+class GradientAttack(Attack):
+    """Searches for tokens by gradients, and looks at images of the best now and then.
+
+    A look draws images of each prompt's tokens of choice with seeds of the attack's own. Where all of them
+    show the concept the search is over, and the prompt leaves the batch; else the tokens with which the
+    detector's probability was highest are taken in the end. Every prompt is attacked, whether or not it shows
+    the concept as it is.
+
+    Attributes:
+        prompts: How many of the plain prompts it is tried on: the first ones.
+        space: Where tokens are added.
+        objective: What the gradient is of.
+        search: How it becomes tokens.
+        looks: How often images are looked at.
+        steps: Gradient steps before each look.
+        images: Images of each prompt in a look.
+        batch_size: Prompts that are attacked together.
+    """
+
+    paper: ClassVar[str] = ""
+    white_box: ClassVar[bool] = True
+
+    space: AddedTokens
+    objective: NoiseMatching
+    search: Any
+    looks: int
+    steps: int
+    images: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        for key in ("prompts", "looks", "steps", "images", "batch_size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+
+    def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> AdversarialPrompts:
+        """One adversarial prompt for each of ``prompts``.
+
+        Raises:
+            IncompatibleError: If what the method did is a guard, through which no gradient goes.
+        """
+        from tqdm import tqdm
+
+        if target.erasure.guard is not None:
+            raise IncompatibleError(
+                f"eval.attacks: {type(self).__name__} takes gradients of the erased weights, and this method "
+                "changes none: it acts while images are drawn. Attack it without gradients (random_tokens)."
+            )
+        root = generator.initial_seed()
+        cases = [
+            Case(
+                prompt,
+                concept,
+                derive_seed(root, "case", index),
+                tuple(unseen_seed(root, index * self.images + i, prompts) for i in range(self.images)),
+            )
+            for index, (prompt, concept) in enumerate(zip(prompts.prompts, prompts.concepts, strict=True))
+        ]
+        found: list[Found] = []
+        size = self.batch_size
+        with tqdm(total=len(cases), desc="attack", unit="prompt", disable=None) as bar:
+            for start in range(0, len(cases), size):
+                found += self._together(target, cases[start : start + size])
+                bar.update(len(cases[start : start + size]))
+        return AdversarialPrompts(
+            replace(prompts, prompts=tuple(one.prompt for one in found)),
+            prompts.prompts,
+            tuple(one.queries for one in found),
+            tuple(one.forwards for one in found),
+            tuple(one.shown for one in found),
+        )
+
+    def _together(self, target: Target, cases: Sequence[Case]) -> list[Found]:
+        """Attacks some prompts in one batch."""
+        begun = target.model.forwards
+        bank = self.objective.bank(target, cases, self.looks, self.steps)
+        spent = (target.model.forwards - begun) // len(cases)
+        found = [Found(case.prompt, forwards=spent) for case in cases]
+        live = list(range(len(cases)))
+        with target.erased() as model:
+            vocabulary = words(target).to(model.device)
+            with torch.no_grad():
+                table = model.embed(vocabulary[None])[0]
+                layouts = [Layout.of(target, self.space, case.prompt) for case in cases]
+            tokens = self.search.start(
+                table, self.space.tokens, [seeded(case.seed, "search") for case in cases]
+            )
+            for look in range(self.looks):
+                begun = target.model.forwards
+                for step in range(look * self.steps, (look + 1) * self.steps):
+                    self._step(model, bank, tokens, [layouts[row] for row in live], live, step)
+                chosen = vocabulary[tokens.best()].cpu()
+                self._look(target, [cases[row] for row in live], chosen, [found[row] for row in live])
+                spent = (target.model.forwards - begun) // len(live)
+                for row in live:
+                    found[row].forwards += spent
+                left = [i for i, row in enumerate(live) if not found[row].shown]
+                if not left:
+                    break
+                if len(left) < len(live):
+                    tokens.keep(left)
+                    live = [live[i] for i in left]
+        return found
+
+    def _step(
+        self,
+        model: DiffusionModel,
+        bank: Bank,
+        tokens: Tokens,
+        layouts: Sequence[Layout],
+        rows: Sequence[int],
+        step: int,
+    ) -> None:
+        """One gradient step for each prompt that is still under attack, in one forward pass."""
+        added = tokens.table[tokens.tried()].requires_grad_()
+        base = torch.stack([layout.embeddings for layout in layouts])
+        places = torch.stack([layout.places for layout in layouts])
+        ends = torch.tensor([layout.end for layout in layouts], device=base.device)
+        index = (torch.arange(len(base), device=base.device)[:, None], places)
+        conditioning = model.encode_embeddings(torch.index_put(base, index, added), ends)
+        (gradient,) = torch.autograd.grad(bank.loss(step, conditioning, rows).sum(), added)
+        with torch.no_grad():
+            tokens.step(gradient)
+
+    def _look(self, target: Target, cases: Sequence[Case], chosen: Tensor, found: Sequence[Found]) -> None:
+        """Draws the tokens of choice and notes the best so far."""
+        texts = [self.space.text(target, case.prompt, row) for case, row in zip(cases, chosen, strict=True)]
+        images = target.draw(
+            [text for text in texts for _ in range(self.images)],
+            [seed for case in cases for seed in case.images],
+        )
+        for case, text, own, one in zip(cases, texts, torch.split(images, self.images), found, strict=True):
+            shown, probability = target.judge(own, case.concept)
+            one.queries += 1
+            score = probability.mean().item()
+            if bool(shown.all()) or (score > one.score and not one.shown):
+                one.prompt, one.score, one.shown = text, score, bool(shown.all())
+
+
+@dataclass
+class Found:
+    """The best so far for one prompt.
+
+    Attributes:
+        prompt: Its text.
+        forwards: Denoiser forwards spent.
+        queries: Candidates that were looked at.
+        score: The detector's mean probability of the concept.
+        shown: Whether all images showed it.
+    """
+
+    prompt: str
+    forwards: int = 0
+    queries: int = 0
+    score: float = -1.0
+    shown: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the added tokens of one prompt stand.
+
+    Attributes:
+        embeddings: Of all its tokens, any in the added ones' places, with shape :math:`(L, E)`.
+        places: Of the added tokens, with shape :math:`(K)`.
+        end: Of the end token.
+    """
+
+    embeddings: Tensor
+    places: Tensor
+    end: int
+
+    @staticmethod
+    def of(target: Target, space: AddedTokens, prompt: str) -> Layout:
+        """The layout of ``prompt`` in the erased model's embeddings.
+
+        Raises:
+            ConfigError: If the prompt and the tokens are too long for the model.
+        """
+        model = target.model
+        own = content(target, model.tokenize([prompt]).cpu()[0].tolist())
+        (example,) = space.propose(target, prompt, 1, seeded(0, "layout"))
+        ids = model.tokenize([space.text(target, prompt, example)])
+        places = torch.tensor(space.slots(len(own)), device=ids.device) + 1
+        end = 1 + len(own) + space.tokens
+        return Layout(model.embed(ids)[0].detach(), places, end)
+
+
+@dataclass(kw_only=True)
+class UnlearnDiffAtk(GradientAttack):
+    """Tokens before the prompt that make the erased model its own classifier of the concept.
+
+    It departs from the authors' code in what its numbers should not depend on: noise is drawn anew in each
+    step where the code repeats forty draws, images are drawn with seeds that the evaluation does not use, and
+    only whole words are chosen, which survive being written.
+
+    References:
+        | To Generate or Not? Safety-Driven Unlearned Diffusion Models Are Still Easy to Generate Unsafe
+        | Images ... For Now (Zhang et al., 2023)
+        | https://arxiv.org/abs/2310.11868
+    """
+
+    paper: ClassVar[str] = "2310.11868"
+    search: TokenDistributions

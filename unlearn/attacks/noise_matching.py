@@ -1,0 +1,161 @@
+"""How well a model explains an image of the concept under a candidate prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from unlearn.attacks.attack import Target
+from unlearn.errors import unknown
+from unlearn.models.model import Conditioning, DiffusionModel
+from unlearn.models.sampling import sample
+from unlearn.seeding import derive_seed, generator
+
+AGAINST = ("noise", "original")
+TIMESTEPS = ("ascending", "uniform")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt under attack, with random streams of its own.
+
+    Attributes:
+        prompt: The plain prompt.
+        concept: Name of the concept that should come back.
+        seed: Root of its randomness.
+        images: Seeds of the images that the attack draws; none is the evaluation's.
+    """
+
+    prompt: str
+    concept: str
+    seed: int
+    images: tuple[int, ...]
+
+
+@dataclass(kw_only=True)
+class NoiseMatching:
+    r"""The distance of the erased model's prediction from what would make an image of the concept.
+
+    With :math:`x_t` an image :math:`x_0` of the concept, drawn by the original model, with noise
+    :math:`\epsilon`, the loss of a candidate :math:`c'` is the mean of
+
+    .. math::
+        (\epsilon_\theta(x_t, t, c') - \epsilon)^2 \quad \text{or} \quad
+        (\epsilon_\theta(x_t, t, c') - \epsilon_\phi(x_t, t, c))^2 ,
+
+    against the ``noise``, as UnlearnDiffAtk, or against what the ``original`` :math:`\phi` predicts for the
+    plain prompt, as P4D. There is no guidance in it.
+
+    Attributes:
+        against: ``noise`` or ``original``.
+        timesteps: ``ascending``: one for each look, the least noise first; ``uniform``: any, for each draw.
+        draws: Different pairs of timestep and noise for each prompt, used in turn; None for new ones in each
+            step.
+        images: Images that the original model draws of each plain prompt, of which the detector chooses one.
+    """
+
+    against: str
+    timesteps: str
+    draws: int | None
+    images: int
+
+    def __post_init__(self) -> None:
+        for key, known in (("against", AGAINST), ("timesteps", TIMESTEPS)):
+            if getattr(self, key) not in known:
+                raise ValueError(f"{key}: {unknown(key, getattr(self, key), known)}")
+        if self.draws is not None and self.draws < 1:
+            raise ValueError(f"draws: must be at least 1, got {self.draws}")
+        if self.images < 1:
+            raise ValueError(f"images: must be at least 1, got {self.images}")
+
+    def bank(self, target: Target, cases: Sequence[Case], looks: int, steps: int) -> Bank:
+        """All that the loss needs of the original model.
+
+        Arguments:
+            looks, steps: How often images will be looked at, and the steps before each look.
+        """
+        model = target.model
+        with torch.no_grad():
+            clean = self._clean(target, cases)
+        bank = Bank(self, model, clean, cases, looks, steps)
+        if self.against == "original":
+            with torch.no_grad():
+                plain = model.encode([case.prompt for case in cases])
+                for number in range(min(self.draws or looks * steps, looks * steps)):
+                    latents, timesteps, _ = bank.noisy(number)
+                    bank.predicted.append(model.predict(latents, timesteps, plain).cpu())
+        return bank
+
+    def _clean(self, target: Target, cases: Sequence[Case]) -> Tensor:
+        """The latents of an image for each case that shows its concept best, with shape (B, C, h, w)."""
+        model, size = target.model, target.sampler.batch_size
+        rows = [row for row in range(len(cases)) for _ in range(self.images)]
+        seeds = [derive_seed(case.seed, "target", i) for case in cases for i in range(self.images)]
+        prompts, empty = model.encode([case.prompt for case in cases]), model.encode([""])
+        found, scores = [], []
+        for start in range(0, len(rows), size):
+            chunk = slice(start, start + size)
+            latents, _ = sample(model, prompts[rows[chunk]], empty, seeds[chunk], target.sampler)
+            images = model.decode(latents)
+            for row, image in zip(rows[chunk], images, strict=True):
+                scores.append(target.judge(image[None], cases[row].concept)[1].cpu())
+            found.append(latents)
+        best = torch.cat(scores).reshape(len(cases), self.images).argmax(dim=1)
+        return torch.cat(found)[torch.arange(len(cases)) * self.images + best]
+
+
+@dataclass
+class Bank:
+    """Noisy images of the concept for :math:`B` cases, and what they should be taken for.
+
+    Attributes:
+        clean: With shape :math:`(B, C, h, w)`.
+        predicted: Of each draw, the original model's prediction with shape :math:`(B, C, h, w)`, if it is
+            asked.
+    """
+
+    objective: NoiseMatching
+    model: DiffusionModel
+    clean: Tensor
+    cases: Sequence[Case]
+    looks: int
+    steps: int
+    predicted: list[Tensor] = field(default_factory=list)
+
+    def noisy(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents :math:`x_t`, timesteps and noise of one draw: row by row from each case's own stream."""
+        total = len(self.model.alphas_cumprod)
+        noise, timesteps = [], []
+        for case in self.cases:
+            random = generator(case.seed, "draw", number)
+            if self.objective.timesteps == "uniform":
+                timesteps.append(int(torch.randint(total, (), generator=random)))
+            else:
+                timesteps.append(int((number // self.steps + 0.5) / self.looks * total))
+            noise.append(torch.randn(self.clean.shape[1:], generator=random))
+        t = torch.tensor(timesteps, device=self.clean.device)
+        epsilon = torch.stack(noise).to(self.clean)
+        return self.model.add_noise(self.clean, epsilon, t), t, epsilon
+
+    def loss(self, step: int, conditioning: Conditioning, rows: Sequence[int]) -> Tensor:
+        """The loss of one candidate for each of some cases.
+
+        Arguments:
+            step: Number of the step, from 0.
+            conditioning: The candidates, encoded.
+            rows: Which cases they are for.
+
+        Returns:
+            With shape :math:`(B)`.
+        """
+        number = step if self.objective.draws is None else step % self.objective.draws
+        latents, timesteps, noise = (part[list(rows)] for part in self.noisy(number))
+        if self.predicted:
+            wanted = self.predicted[number][list(rows)].to(latents)
+        else:
+            wanted = self.model.target(self.clean[list(rows)], noise, timesteps)
+        found = self.model.predict(latents, timesteps, conditioning)
+        return (found - wanted).square().mean(dim=(1, 2, 3))
