@@ -12,10 +12,10 @@ from golden_cases import golden_case, relative
 from torch.nn.functional import one_hot
 
 from unlearn.attacks.attack import Target
-from unlearn.attacks.gradient_attack import UnlearnDiffAtk
+from unlearn.attacks.gradient_attack import P4D, UnlearnDiffAtk
 from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
 from unlearn.attacks.spaces import AddedTokens
-from unlearn.attacks.token_searches import TokenDistributions, simplex
+from unlearn.attacks.token_searches import NearestTokens, TokenDistributions, simplex
 from unlearn.concepts import Concept, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
 from unlearn.errors import ConfigError, IncompatibleError
@@ -139,11 +139,13 @@ def test_the_simplex_projection_is_the_nearest_point():
             assert ((moved - values).norm(dim=-1) >= (found - values).norm(dim=-1) - 1e-6)[inside].all()
 
 
-def test_the_search_finds_a_planted_token():
+@pytest.mark.parametrize(
+    "search",
+    [TokenDistributions(lr=0.1, weight_decay=0.0, init="uniform"), NearestTokens(lr=0.1, weight_decay=0.0)],
+)
+def test_the_search_finds_a_planted_token(search):
     table = torch.randn(30, 8, generator=generator(1))
-    tokens = TokenDistributions(lr=0.1, weight_decay=0.0, init="uniform").start(
-        table, 2, [generator(0), generator(1)]
-    )
+    tokens = search.start(table, 2, [generator(0), generator(1)])
     wanted = table[torch.tensor([[3, 7], [12, 29]])]
     with torch.no_grad():
         for _ in range(100):
@@ -151,9 +153,12 @@ def test_the_search_finds_a_planted_token():
     assert tokens.best().tolist() == [[3, 7], [12, 29]]
 
 
-def test_a_prompt_that_stays_is_searched_as_it_would_be_alone():
+@pytest.mark.parametrize(
+    "search",
+    [TokenDistributions(lr=0.1, weight_decay=0.1, init="random"), NearestTokens(lr=0.1, weight_decay=0.1)],
+)
+def test_a_prompt_that_stays_is_searched_as_it_would_be_alone(search):
     table = torch.randn(30, 8, generator=generator(1))
-    search = TokenDistributions(lr=0.1, weight_decay=0.1, init="random")
     both, alone = search.start(table, 2, [generator(0), generator(1)]), search.start(table, 2, [generator(1)])
     wanted = table[torch.tensor([[3, 7], [12, 29]])]
     with torch.no_grad():
@@ -163,6 +168,24 @@ def test_a_prompt_that_stays_is_searched_as_it_would_be_alone():
             both.step(table[both.tried()] - (wanted if step < 4 else wanted[1:]))
             alone.step(table[alone.tried()] - wanted[1:])
     assert torch.allclose(both.values, alone.values, atol=1e-6)
+
+
+def test_the_nearest_token_is_by_cosine_and_a_token_is_nearest_to_itself():
+    table = torch.randn(30, 8, generator=generator(1)) * torch.rand(30, 1, generator=generator(2)) * 9
+    tokens = NearestTokens(lr=0.1, weight_decay=0.0).start(table, 30, [generator(0)])
+    tokens.values.copy_(3 * table[None])
+    assert tokens.tried()[0].tolist() == list(range(30))
+
+
+def test_new_tokens_take_the_place_of_the_prompt(tiny):
+    settings = vars(small(space=AddedTokens(place="replace", tokens=3))) | {
+        "search": NearestTokens(lr=0.1, weight_decay=0.1)
+    }
+    found = P4D(**settings).attack(target_of(tiny), PLAIN, generator(3))
+    for text in found.prompts.prompts:
+        ids = tiny.tokenize([text])[0].tolist()
+        assert ids.index(tiny.tokenizer.eos_token_id) == 4
+        assert "church" not in text
 
 
 def test_batch_and_order_do_not_matter(tiny):
@@ -260,6 +283,7 @@ def test_too_long_a_prompt_is_said(tiny):
         (lambda: NoiseMatching(against="noise", timesteps="uniform", draws=0, images=1), "draws: must be"),
         (lambda: TokenDistributions(lr=0, weight_decay=0.1, init="uniform"), "lr: must be a number above 0"),
         (lambda: TokenDistributions(lr=1, weight_decay=0.1, init="uni"), "init: Unknown start 'uni'"),
+        (lambda: NearestTokens(lr=1, weight_decay=-1), "weight_decay: must be"),
     ],
 )
 def test_refuses_settings_that_mean_nothing(build, said):

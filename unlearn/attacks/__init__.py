@@ -1,10 +1,11 @@
 """Attacks, by their name in ``conf/attack``."""
 
 from unlearn.attacks.attack import Attack
-from unlearn.attacks.gradient_attack import UnlearnDiffAtk
+from unlearn.attacks.gradient_attack import P4D, UnlearnDiffAtk
 from unlearn.attacks.random_tokens import RandomTokens
 
 ATTACKS: dict[str, type[Attack]] = {
     "random_tokens": RandomTokens,
     "unlearndiffatk": UnlearnDiffAtk,
+    "p4d": P4D,
 }

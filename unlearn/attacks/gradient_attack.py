@@ -13,7 +13,7 @@ from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
 from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
 from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.spaces import AddedTokens, content, words
-from unlearn.attacks.token_searches import TokenDistributions, Tokens
+from unlearn.attacks.token_searches import NearestTokens, TokenDistributions, Tokens
 from unlearn.concepts import PromptSet
 from unlearn.errors import IncompatibleError
 from unlearn.models.model import DiffusionModel
@@ -206,7 +206,7 @@ class Layout:
         (example,) = space.propose(target, prompt, 1, seeded(0, "layout"))
         ids = model.tokenize([space.text(target, prompt, example)])
         places = torch.tensor(space.slots(len(own)), device=ids.device) + 1
-        end = 1 + len(own) + space.tokens
+        end = 1 + len(space.woven(own, [0] * space.tokens))
         return Layout(model.embed(ids)[0].detach(), places, end)
 
 
@@ -226,3 +226,21 @@ class UnlearnDiffAtk(GradientAttack):
 
     paper: ClassVar[str] = "2310.11868"
     search: TokenDistributions
+
+
+@dataclass(kw_only=True)
+class P4D(GradientAttack):
+    """Tokens under which the erased model predicts what the original does for the plain prompt.
+
+    The authors choose among looks by the likeness of images; here the detector chooses, as for all attacks.
+    Theirs ask the original model in every step, on one image, with a context that is padded otherwise than
+    the prompt that is drawn; here its predictions are taken once.
+
+    References:
+        | Prompting4Debugging: Red-Teaming Text-to-Image Diffusion Models by Finding Problematic Prompts
+        | (Chin et al., 2023)
+        | https://arxiv.org/abs/2309.06135
+    """
+
+    paper: ClassVar[str] = "2309.06135"
+    search: NearestTokens

@@ -11,20 +11,20 @@ from unlearn.attacks.attack import Target
 from unlearn.attacks.prompt_attack import Space
 from unlearn.errors import IncompatibleError, unknown
 
-PLACES = ("prefix", "suffix", "insert")
+PLACES = ("prefix", "suffix", "insert", "replace")
 
 
 @dataclass(kw_only=True)
 class AddedTokens(Space):
-    """Tokens before, after or within the prompt.
+    """Tokens before, after, within or instead of the prompt.
 
     Only whole words are used, and only rows of them that survive being written and read again: the ids of the
     text are exactly the candidate's beside the prompt's own. Else an attack would report a prompt whose text
     the model reads otherwise than what was tried.
 
     Attributes:
-        place: ``prefix``, ``suffix``, or ``insert``: one after every :math:`n // (K + 1)` of the prompt's
-            :math:`n` tokens, as UnlearnDiffAtk's code does.
+        place: ``prefix``; ``suffix``; ``insert``, one after every :math:`n // (K + 1)` of the prompt's
+            :math:`n` tokens, as UnlearnDiffAtk's code does; or ``replace``, nothing but the new tokens.
         tokens: How many tokens, :math:`K`.
     """
 
@@ -59,6 +59,8 @@ class AddedTokens(Space):
 
     def text(self, target: Target, prompt: str, candidate: Tensor) -> str:
         """The tokens' text beside the prompt, or among its own."""
+        if self.place == "replace":
+            return written(target, candidate.tolist())
         if self.place == "insert":
             own = content(target, target.model.tokenize([prompt]).cpu()[0].tolist())
             return written(target, self.woven(own, candidate.tolist()))
@@ -67,7 +69,7 @@ class AddedTokens(Space):
 
     def slots(self, count: int) -> list[int]:
         """Where the tokens stand among all, the start token not counted, if the prompt has ``count``."""
-        if self.place == "prefix":
+        if self.place in ("prefix", "replace"):
             return list(range(self.tokens))
         if self.place == "suffix":
             return list(range(count, count + self.tokens))
@@ -76,7 +78,7 @@ class AddedTokens(Space):
 
     def woven(self, own: list[int], added: list[int]) -> list[int]:
         """The ids of the prompt with the candidate's in their slots."""
-        row = list(own)
+        row = [] if self.place == "replace" else list(own)
         for slot, token in zip(self.slots(len(own)), added, strict=True):
             row.insert(slot, token)
         return row

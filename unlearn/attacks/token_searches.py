@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import normalize
 
 from unlearn.errors import unknown
 
@@ -143,3 +144,59 @@ def simplex(values: Tensor) -> Tensor:
     # The largest rank whose entry stays above 0 when the excess is shared out among those above it.
     last = (ordered * ranks > excess).sum(dim=-1, keepdim=True)
     return (values - excess.gather(-1, last - 1) / last).clamp(min=0)
+
+
+@dataclass(kw_only=True)
+class NearestTokens(TokenSearch):
+    """AdamW on free embeddings, by the gradient at the token that is nearest to each (PEZ, as in P4D).
+
+    Nearest is by cosine. The start is a random token.
+
+    References:
+        | Prompting4Debugging: Red-Teaming Text-to-Image Diffusion Models by Finding Problematic Prompts
+        | (Chin et al., 2023)
+        | https://arxiv.org/abs/2309.06135
+        | Hard Prompts Made Easy: Gradient-Based Discrete Optimization for Prompt Tuning and Discovery
+        | (Wen et al., 2023)
+        | https://arxiv.org/abs/2302.03668
+
+    Attributes:
+        lr: Learning rate of AdamW.
+        weight_decay: Share of ``lr`` by which the embeddings shrink each step.
+    """
+
+    lr: float
+    weight_decay: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < float("inf"):
+            raise ValueError(f"lr: must be a number above 0, got {self.lr}")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(f"weight_decay: must be a number from 0 up, got {self.weight_decay}")
+
+    def start(self, table: Tensor, tokens: int, generators: Sequence[Generator]) -> Tokens:
+        """Embeddings with shape :math:`(B, K, E)`."""
+        rows = torch.stack([torch.randint(len(table), (tokens,), generator=g) for g in generators])
+        return _Embeddings(self, table, table[rows.to(table.device)].clone(), generators)
+
+
+class _Embeddings(Tokens):
+    def __init__(
+        self, search: NearestTokens, table: Tensor, values: Tensor, generators: Sequence[Generator]
+    ) -> None:
+        self.search = search
+        self.directions = normalize(table, dim=-1)
+        super().__init__(table, values, generators)
+
+    def fresh(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW([self.values], lr=self.search.lr, weight_decay=self.search.weight_decay)
+
+    def tried(self) -> Tensor:
+        return self.best()
+
+    def step(self, gradient: Tensor) -> None:
+        self.values.grad = gradient
+        self.optimizer.step()
+
+    def best(self) -> Tensor:
+        return (normalize(self.values, dim=-1) @ self.directions.T).argmax(dim=-1)
