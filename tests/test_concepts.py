@@ -4,11 +4,11 @@ from importlib.resources import files
 
 import pytest
 
+from unlearn.choice import ConceptChoice
 from unlearn.concepts import (
     PROMPT_TEMPLATES,
     ROLES,
     Concept,
-    ConceptChoice,
     ConceptSet,
     PromptSet,
     read_prompts,

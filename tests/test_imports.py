@@ -13,6 +13,7 @@ LAYERS = {
     "commands": 6,
     "run": 5,
     "config": 5,
+    "sequence": 5,
     "stages": 5,
     "outcome": 5,
     "api": 5,
@@ -26,6 +27,7 @@ LAYERS = {
     "images": 2,
     "results": 1,
     "detectors": 1,
+    "choice": 1,
     "concepts": 1,
     "tracking": 1,
     "artifacts": 1,
@@ -52,7 +54,7 @@ ALLOWED = {
 HEAVY = {"diffusers", "matplotlib", "open_clip", "peft", "torchmetrics", "transformers", "wandb"}
 
 #: These answer before torch could be imported.
-LIGHT = {"cli", "errors", "artifacts", "concepts", "sentences", "results", "report"}
+LIGHT = {"cli", "errors", "artifacts", "choice", "concepts", "sentences", "results", "report"}
 
 
 def part(path):

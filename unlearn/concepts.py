@@ -12,8 +12,9 @@ import csv
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from itertools import chain, product, zip_longest
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from unlearn.errors import ConfigError, unknown
 from unlearn.seeding import derive_seed
-from unlearn.sentences import fill, packaged_sentences
+from unlearn.sentences import fill, packaged_sentences, says
 
 ROLES = ("plain", "synonym", "implicit", "neighbour", "unrelated")
 COLUMNS = ("role", "prompt", "seed", "shows")
@@ -104,18 +105,30 @@ class PromptSet:
         """Changes with any prompt or seed: with the images, not with how they are judged."""
         return hashlib.sha256(json.dumps([self.prompts, self.seeds]).encode()).hexdigest()[:12]
 
-    def limited(self, count: int | None) -> PromptSet:
-        """The first ``count`` prompts; all of them if it is None."""
-        return PromptSet(
-            self.name, self.prompts[:count], self.seeds[:count], self.shows[:count], self.concepts[:count]
+    def limited(self, count: int | None, each: bool = False) -> PromptSet:
+        """The first ``count`` prompts, or so many of ``each`` concept; all of them if it is None."""
+        if count is None:
+            return self
+        met: Counter[str] = Counter()
+        kept = []
+        for i, name in enumerate(self.concepts):
+            group = name if each else ""
+            met[group] += 1
+            if met[group] <= count:
+                kept.append(i)
+        return replace(
+            self,
+            prompts=tuple(self.prompts[i] for i in kept),
+            seeds=tuple(self.seeds[i] for i in kept),
+            shows=tuple(self.shows[i] for i in kept),
+            concepts=tuple(self.concepts[i] for i in kept),
         )
 
     def reseeded(self, seed: int) -> PromptSet:
         """The same prompts with other noise; seed 0 stands for the seeds of the prompt file."""
         if seed == 0:
             return self
-        seeds = tuple(derive_seed(seed, "generate", old) for old in self.seeds)
-        return PromptSet(self.name, self.prompts, seeds, self.shows, self.concepts)
+        return replace(self, seeds=tuple(derive_seed(seed, "generate", old) for old in self.seeds))
 
 
 @dataclass(kw_only=True)
@@ -187,9 +200,12 @@ class ConceptSet:
 
     Attributes:
         erase: The concepts by name.
+        earlier: In a sequence, the concepts that were erased before, oldest first. They stay known to methods
+            that care for them, and are in no other way part of the set.
     """
 
     erase: dict[str, Concept]
+    earlier: dict[str, Concept] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.erase:
@@ -228,8 +244,8 @@ class ConceptSet:
     def prompt_set(self, role: str, search: Sequence[str | Path] = ()) -> PromptSet:
         """The prompts that play ``role``, of all concepts in turn.
 
-        Prompts to be kept whose image would show another concept of the set are left out, and so are
-        repetitions.
+        Prompts to be kept whose image would show another concept of the set, or that say one, are left out,
+        and so are repetitions.
 
         Arguments:
             role: One of :data:`ROLES`.
@@ -243,13 +259,9 @@ class ConceptSet:
         """
         if role not in ROLES:
             raise ConfigError(unknown("role", role, ROLES))
-        erased = {label for concept in self.erase.values() for label in concept.labels}
+        asking = role in ROLES[:3]
         rows = [
-            [
-                (*row, name)
-                for row in _rows(concept, role, search)
-                if role in ROLES[:3] or row[2] not in erased
-            ]
+            [(*row, name) for row in _rows(concept, role, search) if asking or not self._clashes(row, name)]
             for name, concept in self.erase.items()
         ]
         mixed = [row for turn in zip_longest(*rows) for row in turn if row is not None]
@@ -267,33 +279,11 @@ class ConceptSet:
             tuple(name for (_, _, name), _ in kept),
         )
 
-
-@dataclass(kw_only=True)
-class ConceptChoice:
-    """What ``concept=church`` selects.
-
-    Attributes:
-        name: Its name in results and run folders.
-        worlds: Its wording by world of models, since a model knows only the words that it was trained on.
-        kind, anchor, retain: What a concept that is only named (``concept=custom``) passes on to its
-        wordings.
-    """
-
-    name: str
-    worlds: dict[str, ConceptSet]
-    kind: str | None = None
-    anchor: str | None = None
-    retain: list[str] | None = None
-
-    def world(self, name: str) -> ConceptSet:
-        """The concepts in the words of one world.
-
-        Raises:
-            ConfigError: If they are not worded for it.
-        """
-        if name not in self.worlds:
-            raise ConfigError(f"concept.worlds: {unknown('world', name, self.worlds)}")
-        return self.worlds[name]
+    def _clashes(self, row: Row, own: str) -> bool:
+        """Whether an image that concept ``own`` is to keep asks for what is erased."""
+        prompt, _, shows = row
+        others = [phrase for name, c in self.erase.items() if name != own for phrase in c.phrases]
+        return any(shows in c.labels for c in self.erase.values()) or any(says(prompt, p) for p in others)
 
 
 Row = tuple[str, int, str]

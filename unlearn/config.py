@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from unlearn.artifacts import fingerprint
 from unlearn.attacks import ATTACKS
 from unlearn.checks import mismatches
-from unlearn.concepts import ROLES, ConceptChoice, ConceptSet
+from unlearn.choice import ConceptChoice
+from unlearn.concepts import ROLES, ConceptSet
 from unlearn.detectors import DETECTORS
 from unlearn.errors import ConfigError, unknown
 from unlearn.methods import METHODS
@@ -78,7 +79,8 @@ class Evaluation:
     """Which attacks to run and which metrics to take.
 
     Attributes:
-        prompts: How many prompts of each role to use at most; a role that is not named is used whole.
+        prompts: How many prompts of each role to use at most; a role that is not named is used whole. In a
+            sequence, ``plain``, ``synonym`` and ``implicit`` have so many of each concept.
         attacks: By name; each gives a prompt set ``attack:<name>``.
         metrics: By the name of the score.
         detectors: The networks that judge images, by the name that concepts, models and metrics call them.
@@ -135,8 +137,13 @@ class RunConfig:
 
     @property
     def concepts(self) -> ConceptSet:
-        """What to erase, in the words of the model's world."""
+        """What to erase in all, in the words of the model's world."""
         return self.concept.world(self.model.world)
+
+    @property
+    def steps(self) -> list[ConceptSet]:
+        """What to erase one after another: all at once, or the concepts of a sequence."""
+        return self.concept.steps(self.model.world)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from functools import cache
 from importlib.resources import files
 
@@ -32,3 +33,9 @@ def with_article(phrase: str) -> str:
     if phrase.istitle() or (phrase.endswith("s") and not phrase.endswith(("ss", "us", "is"))):
         return phrase
     return ("an " if phrase[0].lower() in "aeiou" else "a ") + phrase
+
+
+def says(sentence: str, phrase: str) -> bool:
+    """Whether a sentence has the words of a phrase in it, whatever their case."""
+    inner, outer = (" ".join(re.findall(r"\w+", text.lower())) for text in (phrase, sentence))
+    return f" {inner} " in f" {outer} "
