@@ -27,6 +27,7 @@ FEW_STEPS = {
         "steering.sampler.steps=3",
     ),
     "realera": ("alignment.steps=2", "alignment.images=2", "alignment.sampler.steps=3"),
+    "duge": ("steps=2", "images=2", "memory=2", "sampler.steps=3"),
 }
 ERASING = [
     "uce",
@@ -39,6 +40,7 @@ ERASING = [
     "esd_x_strict",
     "trce",
     "realera",
+    "duge",
 ]
 GUARDING = [
     "negative_prompt",
@@ -142,6 +144,40 @@ def test_two_concepts_at_once(name, tiny, context):
     context.scratch.mkdir()
     one = alone.erase(tiny, concept_set("church"), context)
     assert any(not torch.equal(both.weights[key], one.weights[key]) for key in both.weights)
+
+
+@pytest.mark.parametrize("name", ["none", *ERASING])
+def test_going_on_from_an_earlier_erasure(name, tiny, context, tmp_path):
+    original = values(tiny)
+    church, cat = concept_set("church"), concept_set("cat", retain=["tench"])
+    cat.earlier = church.erase
+
+    def own(run: str):
+        (tmp_path / run).mkdir()
+        return replace(context, scratch=tmp_path / run)
+
+    first = method(name).erase(tiny, church, own("first"))
+    both = method(name).continued(tiny, cat, own("both"), first)
+    assert_untouched(tiny, original)
+    assert both.weights.keys() == first.weights.keys()
+    alone = method(name).erase(tiny, cat, own("alone"))
+    for key, weight in both.weights.items():
+        assert not torch.equal(weight, first.weights[key])
+        assert not torch.equal(weight, alone.weights[key])
+    # Where the second step began is where the first has left off.
+    step, leap = (
+        sum(float((both.weights[key] - other[key]).square().sum()) for key in both.weights)
+        for other in (first.weights, original)
+    )
+    assert step < leap or name == "none"
+
+
+def test_those_that_act_while_sampling_say_that_they_cannot_go_on(tiny, context):
+    continuing = {name: method(name).continues for name in ["none", *ERASING, *GUARDING]}
+    assert continuing == {name: name not in GUARDING for name in continuing}
+    guarded = method("sld").erase(tiny, concept_set("church"), context)
+    with pytest.raises(IncompatibleError, match="acts while sampling"):
+        method("uce").continued(tiny, concept_set("cat"), context, guarded)
 
 
 @pytest.mark.parametrize("name", [*ERASING, "safree"])

@@ -7,7 +7,8 @@ import torch
 from tiny_checkpoint import assert_untouched, state
 
 from unlearn.errors import IncompatibleError
-from unlearn.models.maps import apply_map, compose, lora, low_rank, mapped, undo
+from unlearn.models.guards import Guard
+from unlearn.models.maps import apply_map, chained, compose, lora, low_rank, mapped, undo
 from unlearn.models.model import Conditioning, Erasure
 from unlearn.models.parameters import matching
 
@@ -56,6 +57,29 @@ def test_edits_one_after_another_multiply(tiny, edits):
         assert relative(weight, first.weights[name]) > 1e-3
     other_way = compose(tiny, [second, first])
     assert relative(other_way.map, both.map) > 1e-3
+
+
+def test_maps_are_chained_as_a_product_and_other_changes_as_what_is_left(tiny, edits):
+    first, second = edits
+    both = chained(tiny, first, second)
+    expected = compose(tiny, [first, second])
+    assert torch.equal(both.map, expected.map)
+    assert all(torch.equal(both.weights[name], expected.weights[name]) for name in expected.weights)
+    assert both.history == second.history
+
+    names = list(first.weights)
+    trained = Erasure(weights={name: second.weights[name] for name in names[:2]}, history=[{"loss": 2.0}])
+    mixed = chained(tiny, first, trained)
+    assert mixed.map is None
+    assert mixed.weights.keys() == first.weights.keys()
+    for name in names:
+        expected = second if name in names[:2] else first
+        assert torch.equal(mixed.weights[name], expected.weights[name])
+    assert mixed.history == trained.history
+    assert not chained(tiny, Erasure(), Erasure()).weights
+    for pair in ((first, Erasure(guard=Guard())), (Erasure(guard=Guard()), first)):
+        with pytest.raises(IncompatibleError, match="acts while sampling"):
+            chained(tiny, *pair)
 
 
 def test_the_last_edit_can_be_taken_back(tiny, edits):

@@ -7,7 +7,8 @@ import torch
 from tiny_checkpoint import assert_untouched, state
 
 from unlearn.errors import ConfigError
-from unlearn.models.parameters import SELECTIONS, matching, select
+from unlearn.models.model import Erasure
+from unlearn.models.parameters import SELECTIONS, drift, matching, select
 
 KEY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
@@ -152,3 +153,12 @@ def test_training_through_the_selection_learns_and_keeps_the_original(tiny):
         assert losses[-1] < losses[0]
         assert selection.changed()
     assert_untouched(tiny, before)
+
+
+def test_drift_is_relative_to_what_was_changed(tiny):
+    weight = matching(tiny, KEY)[KEY].detach()
+    assert drift(tiny, Erasure()) == 0
+    assert drift(tiny, Erasure(weights={KEY: 1.25 * weight})) == pytest.approx(0.25, rel=1e-5)
+    other = KEY.replace("to_k", "to_v")
+    both = Erasure(weights={KEY: 0 * weight, other: matching(tiny, other)[other].detach()})
+    assert 0 < drift(tiny, both) < 1

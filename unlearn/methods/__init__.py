@@ -1,5 +1,6 @@
 """Erasure methods, by their name in ``conf/method``."""
 
+from unlearn.methods.duge import DUGE
 from unlearn.methods.esd import ESD
 from unlearn.methods.mace import MACE
 from unlearn.methods.method import Method
@@ -21,6 +22,7 @@ METHODS: dict[str, type[Method]] = {
     "esd": ESD,
     "trce": TRCE,
     "realera": RealEra,
+    "duge": DUGE,
     "negative_prompt": NegativePrompt,
     "sld": SLD,
     "safree": SAFREE,

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from unlearn.concepts import ConceptSet
 from unlearn.errors import ConfigError, IncompatibleError, UnlearnError
+from unlearn.models.maps import chained
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import Selection
 from unlearn.seeding import derive_seed, generator
@@ -77,10 +78,13 @@ class Method(ABC):
     Attributes:
         paper: Its arXiv id; empty if there is none.
         requires: What it needs of a model, out of ``DiffusionModel.features``.
+        continues: Whether it can erase from a model that something was erased from before. What acts while
+            sampling cannot: a model has one guard.
     """
 
     paper: ClassVar[str]
     requires: ClassVar[frozenset[str]] = frozenset()
+    continues: ClassVar[bool] = True
 
     @abstractmethod
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
@@ -91,6 +95,28 @@ class Method(ABC):
             ConfigError: If concepts or hyperparameters contradict each other, before any weight changes.
             UnlearnError: If the erasure fails or changes nothing.
         """
+
+    def continued(
+        self, model: DiffusionModel, concepts: ConceptSet, context: Context, before: Erasure
+    ) -> Erasure:
+        """Erases ``concepts``, too, from what an earlier erasure left; leaves ``model`` as it was.
+
+        What the method takes for the original model is by default the one that ``before`` left.
+
+        Arguments:
+            model: The original model.
+            concepts: What to erase now; :attr:`ConceptSet.earlier` is what ``before`` did away with.
+            before: All that was done to the original model so far.
+
+        Returns:
+            What both did to the original model, with the history of the later one.
+
+        Raises:
+            IncompatibleError: If one of the two acts while sampling.
+        """
+        with model.erased(before):
+            after = self.erase(model, concepts, context)
+        return chained(model, before, after)
 
     def check(self, model: DiffusionModel, concepts: ConceptSet) -> None:
         """Finds what would make :meth:`erase` fail or do something that nobody can want.

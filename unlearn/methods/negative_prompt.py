@@ -28,6 +28,7 @@ class NegativePrompt(Method):
     """
 
     paper: ClassVar[str] = ""
+    continues: ClassVar[bool] = False
 
     wording: Wording
 

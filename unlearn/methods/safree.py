@@ -86,6 +86,7 @@ class SAFREE(Method):
     """
 
     paper: ClassVar[str] = "2410.12761"
+    continues: ClassVar[bool] = False
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention", "text_encoder"})
 
     wording: Wording

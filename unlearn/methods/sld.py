@@ -101,6 +101,7 @@ class SLD(Push, Method):
     """
 
     paper: ClassVar[str] = "2211.05105"
+    continues: ClassVar[bool] = False
 
     wording: Wording
 

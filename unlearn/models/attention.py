@@ -1,9 +1,9 @@
-"""What cross-attention looks at: the probabilities that it would otherwise never write down."""
+"""What cross-attention looks at, which it would otherwise never write down, and what it makes of that."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 from torch import Tensor
@@ -21,9 +21,7 @@ def recorded(model: DiffusionModel) -> Iterator[list[Tensor]]:
         gradients flow through them.
     """
     maps: list[Tensor] = []
-    modules: list[Any] = [
-        module for name, module in model.parts["unet"].named_modules() if name.endswith("attn2")
-    ]
+    modules = _modules(model)
     before = [module.processor for module in modules]
     try:
         for module in modules:
@@ -32,6 +30,27 @@ def recorded(model: DiffusionModel) -> Iterator[list[Tensor]]:
     finally:
         for module, processor in zip(modules, before, strict=True):
             module.set_processor(processor)
+
+
+@contextmanager
+def outputs(model: DiffusionModel) -> Iterator[list[Tensor]]:
+    """Keeps what every cross-attention block puts out while the block lasts.
+
+    Yields:
+        A list that grows with every forward pass by one tensor for each cross-attention, with shape
+        :math:`(B, P, C)`: pixels row by row, channels of its layer. Gradients flow through them.
+    """
+    found: list[Tensor] = []
+    with ExitStack() as stack:
+        for module in _modules(model):
+            hook = module.register_forward_hook(lambda _module, _inputs, output: found.append(output))
+            stack.callback(hook.remove)
+        yield found
+
+
+def _modules(model: DiffusionModel) -> list[Any]:
+    """The cross-attentions of the denoiser."""
+    return [module for name, module in model.parts["unet"].named_modules() if name.endswith("attn2")]
 
 
 class _Recorder:

@@ -12,6 +12,7 @@ A closed-form edit sends every projection :math:`W`, with shape :math:`(o, d)`, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -61,6 +62,26 @@ def compose(model: DiffusionModel, erasures: Sequence[Erasure]) -> Erasure:
         matrix = matrix @ _map(other)
     history = [row for erasure in erasures for row in erasure.history]
     return _edited(model, first, matrix, history)
+
+
+def chained(model: DiffusionModel, before: Erasure, after: Erasure) -> Erasure:
+    """Any two changes of weights, the second made on what the first left, as one of the original model.
+
+    Arguments:
+        model: The original model.
+
+    Returns:
+        The weights that the second left, or those of both maps' product; with the history of the second.
+
+    Raises:
+        IncompatibleError: If one of them acts while sampling.
+    """
+    if before.guard is not None or after.guard is not None:
+        raise IncompatibleError("erasure: one that acts while sampling cannot be put on top of another.")
+    maps = before.map is not None and after.map is not None
+    if maps and before.weights.keys() == after.weights.keys():
+        return replace(compose(model, [before, after]), history=after.history)
+    return Erasure(weights={**before.weights, **after.weights}, history=after.history)
 
 
 def undo(model: DiffusionModel, erasure: Erasure, last: Erasure) -> Erasure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearn.errors import ConfigError
-from unlearn.models.model import DiffusionModel
+from unlearn.models.model import DiffusionModel, Erasure
 
 #: Named selections, as glob patterns over full parameter names; a pattern after ``!`` leaves out.
 SELECTIONS: dict[str, tuple[str, ...]] = {
@@ -119,6 +120,17 @@ def matching(model: DiffusionModel, patterns: str | Sequence[str]) -> dict[str, 
     if not chosen:
         raise ConfigError(f"parameters: {globs} leaves out every parameter that it names.")
     return chosen
+
+
+def drift(model: DiffusionModel, erasure: Erasure) -> float:
+    r"""How far an erasure has moved the weights that it changed: :math:`\|W' - W\| / \|W\|` over them all."""
+    own = dict(model.named_parameters())
+    moved = length = 0.0
+    for name, weight in erasure.weights.items():
+        original = own[name].detach().double()
+        moved += float((weight.to(original) - original).square().sum())
+        length += float(original.square().sum())
+    return math.sqrt(moved / length) if length else 0.0
 
 
 def _nearest(glob: str, names: Iterable[str]) -> str:
