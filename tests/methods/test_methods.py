@@ -27,6 +27,15 @@ FEW_STEPS = {
         "steering.sampler.steps=3",
     ),
     "realera": ("alignment.steps=2", "alignment.images=2", "alignment.sampler.steps=3"),
+    "advunlearn": (
+        "steps=2",
+        "warmup=1",
+        "trajectories=1",
+        "retain_trajectories=2",
+        "states=1",
+        "attack.steps=2",
+        "sampler.steps=3",
+    ),
     "duge": ("steps=2", "images=2", "memory=2", "sampler.steps=3"),
 }
 ERASING = [
@@ -40,6 +49,8 @@ ERASING = [
     "esd_x_strict",
     "trce",
     "realera",
+    "advunlearn",
+    "advunlearn_fast",
     "duge",
 ]
 GUARDING = [
@@ -57,6 +68,8 @@ EDITED = {
     "esd": ["cross_attention"],
     "esd_u": ["no_cross_attention", "!unet.*norm*"],
     "trce": ["cross_attention_kv", "unet.*attn1.*", "unet.*attn2.to_q.*"],
+    "advunlearn": ["text_encoder", "!text_encoder.*embeddings*"],
+    "advunlearn_fast": ["text_encoder", "!text_encoder.*embeddings*"],
 }
 
 

@@ -1,5 +1,6 @@
 """Erasure methods, by their name in ``conf/method``."""
 
+from unlearn.methods.advunlearn import AdvUnlearn
 from unlearn.methods.duge import DUGE
 from unlearn.methods.esd import ESD
 from unlearn.methods.mace import MACE
@@ -20,6 +21,7 @@ METHODS: dict[str, type[Method]] = {
     "rece": RECE,
     "mace": MACE,
     "esd": ESD,
+    "advunlearn": AdvUnlearn,
     "trce": TRCE,
     "realera": RealEra,
     "duge": DUGE,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from unlearn.concepts import UNRELATED, ConceptSet
 from unlearn.sentences import fill, packaged_sentences
 
@@ -19,3 +22,9 @@ def captions(concepts: ConceptSet, sentences: int) -> list[str]:
     templates = packaged_sentences()["object"][:sentences]
     unrelated = [fill(template, word) for word in words for template in templates]
     return list(dict.fromkeys(concepts.retained_sentences(sentences) + unrelated))
+
+
+def without(concepts: ConceptSet, texts: Iterable[str]) -> list[str]:
+    """The texts that do not name an erased phrase, as a word or several, in any case."""
+    named = re.compile("|".join(rf"\b{re.escape(phrase)}\b" for phrase in concepts.phrases), re.IGNORECASE)
+    return [text for text in texts if not named.search(text)]

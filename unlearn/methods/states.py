@@ -40,6 +40,10 @@ class States:
     def __getitem__(self, rows: Tensor) -> States:
         return States(*(getattr(self, part.name)[rows] for part in fields(self)))
 
+    def to(self, device: torch.device) -> States:
+        """The same on a device."""
+        return States(*(getattr(self, part.name).to(device) for part in fields(self)))
+
     @staticmethod
     def cat(parts: Sequence[States]) -> States:
         """The states of all ``parts``, one after another."""
