@@ -18,6 +18,7 @@ from unlearn.models.sampling import Sampler, draw
 
 FEW_STEPS = {
     "esd": ("steps=2", "batch_size=2", "states=1", "sampler.steps=3"),
+    "concept": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
     "mace": ("kinds.object.steps=2", "images=2", "sampler.steps=3"),
     "trce": (
         "steering.kinds=[object]",
@@ -47,6 +48,9 @@ ERASING = [
     "esd",
     "esd_u",
     "esd_x_strict",
+    "concept_ablation",
+    "concept_ablation_noise",
+    "concept_ablation_nudity",
     "trce",
     "realera",
     "advunlearn",
@@ -67,6 +71,7 @@ BRANCHES = {"negative_prompt": 2, "sld": 3, "safree": 3, "safree_released": 2}
 EDITED = {
     "esd": ["cross_attention"],
     "esd_u": ["no_cross_attention", "!unet.*norm*"],
+    "concept_ablation_nudity": ["unet.*attn1.*", "unet.*attn2.*"],
     "trce": ["cross_attention_kv", "unet.*attn1.*", "unet.*attn2.to_q.*"],
     "advunlearn": ["text_encoder", "!text_encoder.*embeddings*"],
     "advunlearn_fast": ["text_encoder", "!text_encoder.*embeddings*"],

@@ -1,6 +1,7 @@
 """Erasure methods, by their name in ``conf/method``."""
 
 from unlearn.methods.advunlearn import AdvUnlearn
+from unlearn.methods.concept_ablation import ConceptAblation
 from unlearn.methods.duge import DUGE
 from unlearn.methods.esd import ESD
 from unlearn.methods.mace import MACE
@@ -21,6 +22,7 @@ METHODS: dict[str, type[Method]] = {
     "rece": RECE,
     "mace": MACE,
     "esd": ESD,
+    "concept_ablation": ConceptAblation,
     "advunlearn": AdvUnlearn,
     "trce": TRCE,
     "realera": RealEra,
