@@ -19,6 +19,7 @@ from unlearn.models.sampling import Sampler, draw
 FEW_STEPS = {
     "esd": ("steps=2", "batch_size=2", "states=1", "sampler.steps=3"),
     "concept": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
+    "salun": ("share=1.0", "steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
     "mace": ("kinds.object.steps=2", "images=2", "sampler.steps=3"),
     "trce": (
         "steering.kinds=[object]",
@@ -38,6 +39,8 @@ FEW_STEPS = {
         "sampler.steps=3",
     ),
     "duge": ("steps=2", "images=2", "memory=2", "sampler.steps=3"),
+    "doco": ("steps=3", "warmup=1", "batch_size=2", "images=2", "sampler.steps=3"),
+    "rg": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
 }
 ERASING = [
     "uce",
@@ -51,11 +54,18 @@ ERASING = [
     "concept_ablation",
     "concept_ablation_noise",
     "concept_ablation_nudity",
+    "salun",
+    "salun_released",
     "trce",
     "realera",
     "advunlearn",
     "advunlearn_fast",
     "duge",
+    "doco",
+    "doco_released",
+    "rg",
+    "rg_sgd",
+    "rg_uniform",
 ]
 GUARDING = [
     "negative_prompt",
@@ -72,9 +82,12 @@ EDITED = {
     "esd": ["cross_attention"],
     "esd_u": ["no_cross_attention", "!unet.*norm*"],
     "concept_ablation_nudity": ["unet.*attn1.*", "unet.*attn2.*"],
+    "salun": ["denoiser"],
+    "salun_released": ["denoiser"],
     "trce": ["cross_attention_kv", "unet.*attn1.*", "unet.*attn2.to_q.*"],
     "advunlearn": ["text_encoder", "!text_encoder.*embeddings*"],
     "advunlearn_fast": ["text_encoder", "!text_encoder.*embeddings*"],
+    **{name: ["denoiser"] for name in ("rg", "rg_sgd", "rg_uniform")},
 }
 
 

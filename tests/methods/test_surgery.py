@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from method_cases import golden_case, relative
+from golden_cases import golden_case, relative
 
 from unlearn.methods.surgery import Conflict, clipped, protected, restricted
 

@@ -2,6 +2,7 @@
 
 from unlearn.methods.advunlearn import AdvUnlearn
 from unlearn.methods.concept_ablation import ConceptAblation
+from unlearn.methods.doco import DoCo
 from unlearn.methods.duge import DUGE
 from unlearn.methods.esd import ESD
 from unlearn.methods.mace import MACE
@@ -10,7 +11,9 @@ from unlearn.methods.negative_prompt import NegativePrompt, NegativePromptGuard
 from unlearn.methods.none import Nothing
 from unlearn.methods.realera import RealEra
 from unlearn.methods.rece import RECE
+from unlearn.methods.rg import RG
 from unlearn.methods.safree import SAFREE, SAFREEGuard
+from unlearn.methods.salun import SalUn
 from unlearn.methods.sld import SLD, SLDGuard
 from unlearn.methods.trce import TRCE
 from unlearn.methods.uce import UCE
@@ -23,10 +26,13 @@ METHODS: dict[str, type[Method]] = {
     "mace": MACE,
     "esd": ESD,
     "concept_ablation": ConceptAblation,
+    "salun": SalUn,
     "advunlearn": AdvUnlearn,
     "trce": TRCE,
     "realera": RealEra,
     "duge": DUGE,
+    "doco": DoCo,
+    "rg": RG,
     "negative_prompt": NegativePrompt,
     "sld": SLD,
     "safree": SAFREE,

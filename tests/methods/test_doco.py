@@ -1,0 +1,274 @@
+"""DoCo: who learns when, from what, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from method_cases import concept_set, configured
+from tiny_checkpoint import tiny_settings, write_tiny
+
+from unlearn.errors import ConfigError, IncompatibleError
+from unlearn.methods import doco
+from unlearn.methods.anchors import Anchors
+from unlearn.methods.discriminator import Opponent
+from unlearn.methods.method import Context, Meter
+from unlearn.methods.pool import Noised
+from unlearn.methods.training import fit
+from unlearn.models.parameters import matching, select
+from unlearn.models.start_token import start_token_detached
+
+
+def small(*overrides: str, name: str = "doco") -> doco.DoCo:
+    base = ("steps=6", "warmup=2", "batch_size=2", "images=4", "optimizer.lr=1e-3", "sampler.steps=3")
+    return configured(name, *base, *overrides)
+
+
+def begun(model, method, context) -> tuple[Anchors, Opponent]:
+    anchors = Anchors.draw(model, concept_set("church"), method.images, method.sampler, context)
+    return anchors, Opponent.begin(anchors.images, 1e-3, model.device, context)
+
+
+def test_only_the_discriminator_learns_in_the_warm_up(tiny, context):
+    method = small("warmup=5")
+    anchors, opponent = begun(tiny, method, context)
+    before = {name: value.clone() for name, value in opponent.network.state_dict().items()}
+    with select(tiny, method.parameters) as selection:
+        originals = {name: value.detach().clone() for name, value in selection.parameters.items()}
+
+        def log(_values, step):
+            if step == 4:
+                assert all(
+                    torch.equal(value, originals[name]) for name, value in selection.parameters.items()
+                )
+            elif step == 5:
+                assert not any(
+                    torch.equal(value, originals[name]) for name, value in selection.parameters.items()
+                )
+
+        own = replace(context, log=log)
+        fit(
+            selection,
+            lambda step: method.play(tiny, selection, anchors, opponent, step, context),
+            6,
+            method.optimizer,
+            own,
+        )
+    after = opponent.network.state_dict()
+    assert all(not torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_the_denoiser_leaves_no_gradient_in_the_discriminator(tiny, context, monkeypatch):
+    method = small("warmup=0")
+    anchors, opponent = begun(tiny, method, context)
+    monkeypatch.setattr(Opponent, "learn", lambda *_: {"loss": 0.0})
+    with select(tiny, method.parameters) as selection:
+        step = method.play(tiny, selection, anchors, opponent, 0, context)
+    assert all(gradient.abs().max() > 0 for gradient in step.gradients)
+    assert all(parameter.grad is None for parameter in opponent.network.parameters())
+    assert all(parameter.grad is None for _, parameter in tiny.named_parameters())
+
+
+@pytest.mark.parametrize(("name", "tainted"), [("doco", False), ("doco_released", True)])
+def test_the_discriminator_is_tainted_after_the_warm_up_only_and_as_released_only(
+    name, tainted, tiny, context, monkeypatch
+):
+    seen = []
+    learn = Opponent.learn
+    monkeypatch.setattr(Opponent, "learn", lambda self, r, f, t: seen.append(t) or learn(self, r, f, t))
+    small(name=name).erase(tiny, concept_set("church"), context)
+    assert seen == [False] * 2 + [tainted] * 4
+
+
+def test_the_step_is_surgery_on_the_gradients_of_both_losses(tiny, context):
+    """From a joint graph of all rows, computed the long way round."""
+    method = small("warmup=0", "share=0.7", "clip_norm=0.05", "retain_weight=0.25")
+    anchors, opponent = begun(tiny, method, context)
+    random = context.generator("doco", "step", 3)
+    batch, others = (anchors.batch(2, 3, context, *scope) for scope in ((), ("retained",)))
+    noised, kept = (Noised.draw(tiny, each.clean, random) for each in (batch, others))
+    with select(tiny, method.parameters) as selection, start_token_detached(tiny):
+        for parameter in selection.parameters.values():
+            parameter.data += 0.05 * torch.randn(parameter.shape, generator=random)
+        parameters = list(selection.parameters.values())
+        predicted = tiny.predict(
+            torch.cat([noised.latents, kept.latents]),
+            torch.cat([noised.timesteps, kept.timesteps]),
+            type(batch.erased).cat([batch.erased, others.anchored]),
+        )
+        alpha = tiny.alphas_cumprod[noised.timesteps].reshape(-1, 1, 1, 1).sqrt()
+        clean = (noised.latents - (1 - alpha**2).sqrt() * predicted[:2]) / alpha
+        judged = opponent.network(clean)
+        zeros = torch.zeros_like(judged)
+        losses = (
+            torch.nn.functional.binary_cross_entropy_with_logits(judged, zeros),
+            torch.nn.functional.mse_loss(predicted[2:], kept.target),
+        )
+        g, h = (torch.autograd.grad(loss, parameters, retain_graph=True) for loss in losses)
+        step = method.play(tiny, selection, anchors, opponent, 3, context)
+    assert step.values["loss"] == pytest.approx(losses[0].item(), rel=1e-4)
+    assert step.values["preservation"] == pytest.approx(losses[1].item(), rel=1e-4)
+    g, h = (
+        [each * min(1.0, 0.05 / float(torch.cat([e.flatten() for e in part]).norm())) for each in part]
+        for part in (g, h)
+    )
+    against = 0
+    for a, b, found in zip(g, h, step.gradients, strict=True):
+        product = (a * b).sum()
+        against += bool(product < 0)
+        expected = a - 0.7 * product.clamp(max=0) / b.square().sum() * b + 0.25 * b
+        assert torch.allclose(found, expected, rtol=1e-3, atol=1e-7)
+    assert step.values["conflicts"] == pytest.approx(against / len(g))
+    assert 0 < against < len(g)
+
+
+def test_what_the_original_predicts_is_for_the_anchor_and_of_the_original(tiny, context, monkeypatch):
+    method, seen = small("warmup=1"), []
+    anchors, opponent = begun(tiny, method, context)
+    monkeypatch.setattr(Opponent, "learn", lambda _, r, f, _t: seen.append((r, f)) or {"loss": 0.0})
+    with select(tiny, method.parameters) as selection:
+        for parameter in selection.parameters.values():
+            parameter.data += 0.1
+        method.play(tiny, selection, anchors, opponent, 1, context)
+        trained_weights = {name: value.detach().clone() for name, value in selection.parameters.items()}
+    batch = anchors.batch(2, 1, context)
+    noised = Noised.draw(tiny, batch.clean, context.generator("doco", "step", 1))
+    with torch.no_grad():
+        original = tiny.predict(noised.latents, noised.timesteps, batch.anchored)
+        with select(tiny, method.parameters) as selection:
+            for name, parameter in selection.parameters.items():
+                parameter.data.copy_(trained_weights[name])
+            trained = tiny.predict(noised.latents, noised.timesteps, batch.erased)
+    for found, expected in zip(seen[0], (original, trained), strict=True):
+        assert not found.requires_grad
+        expected = tiny.denoised(noised.latents, noised.timesteps, expected)
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_no_forward_is_wasted(tiny, context):
+    """Two predictions an image in the warm-up and three after it, in one and in three calls."""
+    method = small()
+    calls, predict = [], type(tiny).predict
+
+    class Counted(type(tiny)):
+        def predict(self, latents, *rest):
+            calls.append((len(latents), torch.is_grad_enabled()))
+            return predict(self, latents, *rest)
+
+    before = tiny.forwards
+    own = type(tiny)
+    tiny.__class__ = Counted
+    try:
+        method.erase(tiny, concept_set("church"), context)
+    finally:
+        tiny.__class__ = own
+    pool = method.images * method.sampler.steps * 2
+    assert tiny.forwards - before == pool + 2 * 2 * 2 + 4 * 3 * 2
+    trained = calls[-2 - 4 * 3 :]
+    assert trained == [(4, False)] * 2 + [(2, False), (2, True), (2, True)] * 4
+
+
+def test_interrupted_and_resumed_is_undisturbed(tiny, tmp_path, monkeypatch):
+    """In the warm-up and after it: the discriminator and its optimizer are in the checkpoints."""
+    monkeypatch.setattr("unlearn.methods.training.CHECKPOINT_SECONDS", 0)
+    method, concepts = small(), concept_set("church", "cat")
+
+    def run(name: str, stop: int | None = None):
+        def log(_values, step):
+            if step == stop:
+                raise KeyboardInterrupt
+
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        meter = Meter(tiny)
+        context = Context(seed=0, scratch=folder, log=log, progress=False, meter=meter)
+        return method.erase(tiny, concepts, context), meter.read()["forwards"]
+
+    undisturbed, forwards = run("a")
+    for stop in (1, 4):
+        with pytest.raises(KeyboardInterrupt):
+            run("b", stop)
+    resumed, counted = run("b")
+    assert counted == forwards
+    assert resumed.history == undisturbed.history
+    assert all(torch.equal(resumed.weights[key], undisturbed.weights[key]) for key in undisturbed.weights)
+
+
+def test_the_denoiser_learns_to_pass(tiny, context, monkeypatch):
+    """Before a discriminator that stands still, on one batch."""
+    method = small("warmup=0", "optimizer.lr=1e-2")
+    anchors, opponent = begun(tiny, method, context)
+    monkeypatch.setattr(
+        Opponent, "learn", lambda self, _r, f, _t: {"loss": doco.unrecognised(self.network(f)).item()}
+    )
+    with select(tiny, method.parameters) as selection:
+        history = fit(
+            selection,
+            lambda _: method.play(tiny, selection, anchors, opponent, 0, context),
+            12,
+            method.optimizer,
+            context,
+        )
+    losses = [each["loss"] for each in history]
+    assert losses[-1] < 0.97 * losses[0]
+    assert sum(b < a for a, b in pairwise(losses)) > 8
+
+
+def test_v_prediction(tmp_path, context):
+    model = tiny_settings(write_tiny(tmp_path / "v", "v_prediction")).load("cpu")
+    erasure = small().erase(model, concept_set("church"), context)
+    assert erasure.weights.keys() == matching(model, ["cross_attention_kv"]).keys()
+
+
+def test_several_kinds_take_the_smallest_rate_and_each_needs_one(tiny, context, monkeypatch):
+    rates = []
+    begin = Opponent.begin
+    monkeypatch.setattr(Opponent, "begin", lambda like, lr, *rest: rates.append(lr) or begin(like, lr, *rest))
+    concepts = concept_set("church", "van gogh")
+    concepts.erase["van gogh"].kind = "style"
+    method = small("discriminator_lr={object:3e-4,style:2e-4}")
+    method.erase(tiny, concepts, context)
+    assert rates == [2e-4]
+    method.discriminator_lr.pop("style")
+    with pytest.raises(ConfigError, match=r"method.discriminator_lr: needs a value for style"):
+        method.erase(tiny, concepts, context)
+
+
+def test_half_precision_is_refused_before_anything_is_drawn(tiny_folder, context):
+    model = replace(tiny_settings(tiny_folder), dtype="bfloat16").load("cpu")
+    with pytest.raises(IncompatibleError, match="training needs float32, got bfloat16"):
+        small().erase(model, concept_set("church"), context)
+    assert model.forwards == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("steps=0", "steps: must be at least 1"),
+        ("warmup=6", "warmup: must be from 0 to below the 6 steps, got 6"),
+        ("share=1.5", "share: must be from 0 to 1"),
+        ("retain_weight=-1", "retain_weight: must be a number from 0 up"),
+        ("clip_norm=0", "clip_norm: must be above 0"),
+        ("rule=exakt", "rule: Unknown rule 'exakt'.*exact"),
+        ("discriminator_lr.object=0", "discriminator_lr.object: must be a number above 0"),
+    ],
+)
+def test_wrong_values(override, message):
+    with pytest.raises(ValueError, match=message):
+        small(override)
+
+
+def test_a_rate_for_an_unknown_kind_is_named():
+    with pytest.raises(ValueError, match=r"discriminator_lr: Unknown kind of concept 'objekt'.*object"):
+        replace(small(), discriminator_lr={"objekt": 1e-4})
+
+
+def test_the_defaults_are_the_exact_rule_and_an_untainted_opponent():
+    own, released = configured("doco"), configured("doco_released")
+    assert (own.rule, own.tainted) == ("exact", False)
+    assert (released.rule, released.tainted) == ("released", True)
+    assert replace(released, rule="exact", tainted=False) == own
+    assert math.isclose(own.optimizer.lr, 6e-6 * own.batch_size)
