@@ -11,7 +11,7 @@ import pytest
 from unlearn.results import read_items, read_results
 
 WORLD = Path(__file__).parent / "small_world"
-RUN = ("run", "--config-dir", str(WORLD), "model=tiny", "concept=red", "eval=tiny", "tracker=none")
+RUN = ("run", "--config-dir", str(WORLD), "model=tiny", "eval=tiny", "tracker=none")
 TIMES = {"erase_seconds", "attack_seconds", "generate_seconds", "score_seconds", "peak_memory_gib"}
 
 
@@ -19,8 +19,9 @@ TIMES = {"erase_seconds", "attack_seconds", "generate_seconds", "score_seconds",
 def unlearn(tiny_folder, tmp_path):
     """Calls the command in an empty folder."""
 
-    def call(*words, code=0, kill=0):
-        command = [sys.executable, str(WORLD / "unlearn.py"), *RUN, f"model.source={tiny_folder}", *words]
+    def call(*words, concept="red", code=0, kill=0):
+        chosen = [f"model.source={tiny_folder}", f"concept={concept}"]
+        command = [sys.executable, str(WORLD / "unlearn.py"), *RUN, *chosen, *words]
         environment = {**os.environ, "SMALL_WORLD_KILL": str(kill), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
@@ -74,6 +75,40 @@ def test_a_run_ends_with_results_and_a_second_one_computes_nothing(unlearn):
     for name, score in other["scores"].items():
         if not name.startswith("asr") and score["difference"] is not None:
             assert score["difference"]["value"] == 0, name
+
+
+def test_a_sequence_goes_from_the_command_line_to_the_report_and_on_after_a_kill(unlearn):
+    small = [f"method.{key}=2" for key in ("steps", "batch_size", "prior_batch_size", "images", "memory")]
+    words = ["method=duge", *small, "method.sampler.steps=2"]
+    unlearn(*words, concept="line", kill=4, code=-9)  # when the second step is about to be kept
+    done = unlearn(*words, concept="line")
+    assert "erase     2 made, 1 reused" in done.stdout
+    folder = folder_of(done)
+    results = read_results(folder)
+    steps = results["steps"]
+    assert [step["concept"] for step in steps] == ["red", "cat", "dog"]
+    assert [step["scores"]["erased"]["n"] for step in steps] == [6, 12, 18]
+    for step in steps:
+        assert list(step["concepts"]) == ["red", "cat", "dog"]
+        assert all(score["n"] == 6 and score["interval"] for score in step["concepts"].values())
+        assert step["scores"]["unrelated"]["original"] == results["scores"]["unrelated"]["original"]
+        assert step["drift"] > 0
+    assert steps[-1]["scores"] == {key: results["scores"][key] for key in ("erased", "unrelated")}
+    assert results["cost"]["unet_forwards"] == sum(step["unet_forwards"] for step in steps)
+    assert results["cost"]["erase_seconds"] == pytest.approx(sum(step["erase_seconds"] for step in steps))
+    for name in ("step1:erasure", "step2:erasure", "erasure", "step2:images:erased:plain"):
+        assert (folder / results["artifacts"][name]["path"]).is_dir()
+    report = (folder / "report.html").read_text()
+    assert "Step by step" in report
+
+    again = unlearn(*words, concept="line")
+    assert "Nothing was computed" in again.stdout
+    assert "red" in again.stdout
+    logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in logged if row["stage"] == "erase"] == list(range(6))
+    assert [row["erased_red"] for row in logged if row["stage"] == "sequence"] == [
+        step["concepts"]["red"]["value"] for step in steps
+    ]
 
 
 @pytest.mark.slow

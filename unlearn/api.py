@@ -50,6 +50,7 @@ def erase(
     method: Method,
     concepts: ConceptSet,
     *,
+    before: Erasure | None = None,
     seed: int = 0,
     scratch: Path | None = None,
     progress: bool = False,
@@ -59,6 +60,7 @@ def erase(
     ``with model.erased(erasure):`` applies it.
 
     Arguments:
+        before: An erasure to go on from; what comes back then holds both.
         seed: Of all randomness of the method.
         scratch: A folder for checkpoints; with one, a training that was interrupted goes on where it was.
         progress: Whether a progress bar is shown.
@@ -74,7 +76,9 @@ def erase(
         context = Context(
             seed=seed, scratch=folder, log=lambda _values, _step: None, progress=progress, meter=Meter(model)
         )
-        return method.erase(model, concepts, context)
+        if before is None:
+            return method.erase(model, concepts, context)
+        return method.continued(model, concepts, context, before)
 
 
 def evaluate(model: DiffusionModel, erasure: Erasure, config: RunConfig) -> dict[str, ScoreEntry]:
@@ -88,7 +92,11 @@ def evaluate(model: DiffusionModel, erasure: Erasure, config: RunConfig) -> dict
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         prompts = prompt_sets(
-            config.concepts, config.eval.prompts, config.paths.prompts, config.seeds.generate
+            config.concepts,
+            config.eval.prompts,
+            config.paths.prompts,
+            config.seeds.generate,
+            each=config.concept.sequence is not None,
         )
         metrics = expanded(config.eval.metrics, list(config.eval.attacks))
         source = stages.Source(config, store, (), model)

@@ -11,6 +11,7 @@ from unlearn.detectors.detector import Detector, ImageFeatures
 from unlearn.errors import ConfigError, unknown
 from unlearn.methods import METHODS
 from unlearn.methods.method import Method
+from unlearn.metrics.detection import DetectionRate
 from unlearn.metrics.metric import Metric
 from unlearn.tracking import Tracker
 
@@ -68,8 +69,16 @@ def _method(run: RunConfig) -> Iterator[str]:
             f"{type(run.model).__name__} does not have. Methods for it: {', '.join(fitting)}."
         )
         return
+    if run.concept.sequence is not None and not run.method.continues:
+        fitting = sorted(name for name, cls in METHODS.items() if cls.continues)
+        yield (
+            f"concept.sequence: {type(run.method).__name__} acts while sampling, and a model takes one "
+            f"such change, not one after another. Methods for a sequence: {', '.join(fitting)}."
+        )
+        return
     try:
-        run.method.check(run.model, run.concepts)
+        for concepts in run.steps:
+            run.method.check(run.model, concepts)
     except ConfigError as error:
         yield str(error)
 
@@ -109,6 +118,8 @@ def _metrics(run: RunConfig) -> Iterator[str]:
         yield "eval.metrics: needs at least one. Choose an evaluation with eval=<name>."
     for name, metric in run.eval.metrics.items():
         yield from (f"eval.metrics.{name}.{problem}" for problem in metric.check(run.eval.detectors))
+    if run.concept.sequence is not None and not isinstance(run.eval.metrics.get("erased"), DetectionRate):
+        yield "eval.metrics.erased: a sequence is measured by it. Add +metric@eval.metrics.erased=erased."
     scores = {
         name + suffix
         for name, metric in run.eval.metrics.items()
@@ -120,9 +131,11 @@ def _metrics(run: RunConfig) -> Iterator[str]:
 
 def _files(run: RunConfig) -> Iterator[str]:
     yield from (f"model.{problem}" for problem in run.model.check())
-    world = run.concept.worlds.get(run.model.world)
-    concepts = world.erase.values() if world else ()
-    used = {run.model.clip, run.model.inception, *(concept.detector for concept in concepts)}
+    try:
+        judges = {concept.detector for concept in run.concepts.erase.values()}
+    except ConfigError:  # said by another check
+        judges = set()
+    used = {run.model.clip, run.model.inception, *judges}
     for key in sorted(used & set(run.eval.detectors)):
         yield from (f"eval.detectors.{key}.{problem}" for problem in run.eval.detectors[key].check())
 

@@ -29,7 +29,11 @@ BLANK = 2 / 255
 
 
 def prompt_sets(
-    concepts: ConceptSet, limits: Mapping[str, int], search: Sequence[str | Path], seed: int
+    concepts: ConceptSet,
+    limits: Mapping[str, int],
+    search: Sequence[str | Path],
+    seed: int,
+    each: bool = False,
 ) -> dict[str, PromptSet]:
     """The prompts of each role; none for a role that the concepts have no prompts for.
 
@@ -37,9 +41,13 @@ def prompt_sets(
         limits: How many to use at most, by role.
         search: Folders that are searched before the packaged prompt files.
         seed: Of the images; 0 keeps the seeds of the prompt files.
+        each: Whether the limits of prompts that ask for a concept are for each concept alone.
     """
     return {
-        role: concepts.prompt_set(role, search).limited(limits.get(role)).reseeded(seed) for role in ROLES
+        role: concepts.prompt_set(role, search)
+        .limited(limits.get(role), each=each and role in ROLES[:3])
+        .reseeded(seed)
+        for role in ROLES
     }
 
 
@@ -181,6 +189,19 @@ def score(metrics: Mapping[str, Metric], evidence: Evidence) -> tuple[dict[str, 
         if found.value is not None:
             scores[name] = found
     return scores, warnings
+
+
+def part(
+    metrics: Mapping[str, Metric], scores: Mapping[str, Score], evidence: Evidence, concepts: Sequence[str]
+) -> dict[str, Score]:
+    """The scores over the prompts of some concepts alone, as far as they are means over single images.
+
+    Arguments:
+        scores: What :func:`score` found.
+        concepts: Names of concepts.
+    """
+    found = {name: metrics[name].part(one, evidence, concepts) for name, one in scores.items()}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def _blanks(images: Mapping[ImageRequest, ImageSet]) -> list[str]:

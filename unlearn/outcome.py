@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unlearn.artifacts import fingerprint
-from unlearn.images import ImageRequest, ImageSet
 from unlearn.results import SCHEMA, Artifact, Cost, Results, environment
-from unlearn.stages import Attacked, Erased, Scored, said, spent
+from unlearn.sequence import Step, entries
+from unlearn.stages import Attacked, said, spent
 
 if TYPE_CHECKING:
     from unlearn.config import RunConfig
@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 
 def assemble(
-    config: RunConfig,
-    label: Label,
-    folder: Path,
-    erased: Erased,
-    attacks: Attacked,
-    images: Mapping[ImageRequest, ImageSet],
-    scored: Scored,
+    config: RunConfig, label: Label, folder: Path, steps: Sequence[Step], attacks: Attacked
 ) -> Results:
     """All of ``results.json``.
 
@@ -32,22 +26,24 @@ def assemble(
         config: What was run.
         label: What the run is called.
         folder: Its folder, which the artifacts' paths are relative to.
-        erased: What the method did.
+        steps: What was done and what it led to; several of a sequence.
         attacks: What the attacks found.
-        images: What was drawn.
-        scored: What the metrics say.
     """
-    drawn = [one.folder for one in images.values() if len(one)]
+    last = steps[-1]
+    drawn = [one.folder for step in steps for one in step.images.values() if len(one)]
+    costs = [step.erased.cost for step in steps]
+    peaks = [cost["peak_memory_gib"] for cost in costs if cost["peak_memory_gib"] is not None]
     cost: Cost = {
-        "erase_seconds": float(erased.cost["seconds"] or 0.0),
+        "erase_seconds": sum(float(cost["seconds"] or 0.0) for cost in costs),
         "attack_seconds": spent(attacks.folders.values()),
         "generate_seconds": spent(drawn),
-        "score_seconds": spent([scored.folder]),
-        "peak_memory_gib": erased.cost["peak_memory_gib"],
-        "parameters_changed": sum(weight.numel() for weight in erased.erasure.weights.values()),
-        "unet_forwards": int(erased.cost["forwards"] or 0),
+        "score_seconds": spent(step.scored.folder for step in steps),
+        "peak_memory_gib": max(peaks, default=None),
+        "parameters_changed": sum(weight.numel() for weight in last.erased.erasure.weights.values()),
+        "unet_forwards": sum(int(cost["forwards"] or 0) for cost in costs),
     }
-    return {
+    made = [*(step.erased.folder for step in steps), *attacks.folders.values(), *drawn]
+    results: Results = {
         "schema": SCHEMA,
         "name": label.name,
         "fingerprint": label.fingerprint,
@@ -60,31 +56,45 @@ def assemble(
             "generate": config.seeds.generate,
             "attack": config.seeds.attack,
         },
-        "scores": scored.scores,
+        "scores": last.scored.scores,
         "cost": cost,
-        "warnings": [*said([erased.folder, *attacks.folders.values(), *drawn]), *scored.warnings],
-        "artifacts": _artifacts(config, folder, erased, attacks, images, scored),
+        "warnings": [*said(made), *_warnings(steps)],
+        "artifacts": _artifacts(config, folder, steps, attacks),
         "environment": environment(config.device),
     }
+    if config.concept.sequence is not None:
+        results["steps"] = entries(config, steps)
+    return results
+
+
+def _warnings(steps: Sequence[Step]) -> list[str]:
+    """What the metrics warn of; of a step before the last, only what the last does not say as well."""
+    *between, last = steps
+    found = list(last.scored.warnings)
+    for number, step in enumerate(between, start=1):
+        found += [f"After step {number}: {text}" for text in step.scored.warnings if text not in found]
+    return found
 
 
 def _artifacts(
-    config: RunConfig,
-    folder: Path,
-    erased: Erased,
-    attacks: Attacked,
-    images: Mapping[ImageRequest, ImageSet],
-    scored: Scored,
+    config: RunConfig, folder: Path, steps: Sequence[Step], attacks: Attacked
 ) -> dict[str, Artifact]:
     def kept(path: Path) -> Artifact:
         return {"fingerprint": path.name, "path": os.path.relpath(path, folder)}
 
-    found = {"erasure": kept(erased.folder), "scores": kept(scored.folder)}
+    *between, last = steps
+    found = {"erasure": kept(last.erased.folder), "scores": kept(last.scored.folder)}
     found |= {f"attack:{name}": kept(path) for name, path in attacks.folders.items()}
-    for request, one in images.items():
+    for request, one in last.images.items():
         if len(one):
             found[f"images:{request}"] = kept(one.folder)
         found[f"prompts:{request.prompts}"] = {"fingerprint": one.prompts.fingerprint(), "path": None}
+    for number, step in enumerate(between, start=1):
+        found[f"step{number}:erasure"] = kept(step.erased.folder)
+        found[f"step{number}:scores"] = kept(step.scored.folder)
+        for request, one in step.images.items():
+            if len(one) and request.model == "erased":
+                found[f"step{number}:images:{request}"] = kept(one.folder)
     for key in used_detectors(config):
         network = config.eval.detectors[key]
         version = getattr(network, "version", None)

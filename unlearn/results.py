@@ -143,6 +143,28 @@ class Environment(TypedDict):
     platform: str
 
 
+class StepEntry(TypedDict):
+    """The model after one step of a sequence, that is, with this and all earlier concepts erased.
+
+    Attributes:
+        concept: What this step erased.
+        scores: ``erased``, over the plain prompts of all concepts so far; ``retained`` and ``unrelated``,
+            over the same prompts after every step.
+        concepts: ``erased`` by concept, over the plain prompts of each; also of those that are still to be
+            erased, whose images should show them.
+        drift: Distance of the changed weights from the original's, relative to the length of these.
+        erase_seconds: Wall-clock time of this step's erasure.
+        unet_forwards: Denoiser evaluations of this step's erasure, counted in samples.
+    """
+
+    concept: str
+    scores: dict[str, ScoreEntry]
+    concepts: dict[str, ScoreEntry]
+    drift: float
+    erase_seconds: float
+    unet_forwards: int
+
+
 class Results(TypedDict):
     """All of ``results.json``.
 
@@ -159,8 +181,11 @@ class Results(TypedDict):
         cost: What the run took.
         warnings: Whole sentences about anything that makes a number doubtful; shown on top of the report.
         artifacts: By name: ``erasure``, ``scores``, ``attack:<attack>``,
-            ``images:<model>:<prompts>``, ``prompts:<role>``, ``detector:<key>``.
+            ``images:<model>:<prompts>``, ``prompts:<role>``, ``detector:<key>``; and of every step of a
+            sequence but the last, counted from 1, ``step<n>:erasure``, ``step<n>:scores`` and
+            ``step<n>:images:<model>:<prompts>``.
         environment: Versions, commit and device.
+        steps: Only of a sequence: what the model was like after each step. The last is what ``scores`` is of.
     """
 
     schema: int
@@ -176,6 +201,7 @@ class Results(TypedDict):
     warnings: list[str]
     artifacts: dict[str, Artifact]
     environment: Environment
+    steps: NotRequired[list[StepEntry]]
 
 
 class Item(TypedDict):

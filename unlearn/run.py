@@ -16,15 +16,19 @@ from typing import Any
 
 from unlearn.artifacts import Store
 from unlearn.config import RunConfig
-from unlearn.evaluation import expanded, prompt_sets, requests
+from unlearn.evaluation import prompt_sets
 from unlearn.outcome import assemble
 from unlearn.report import score_table, write_report
 from unlearn.results import Item, Results, write_items, write_results
-from unlearn.stages import attack, erase, generate, load, score
+from unlearn.sequence import Step, measurements
+from unlearn.stages import Attacked, attack, erase, generate, load, score
 from unlearn.tracking import Tracking, tracked
 
 PAIRS = 16
 """Images of each prompt set that a tracker gets."""
+
+SEQUENCE = "sequence"
+"""The stage under which a tracker gets what was measured after each step of a sequence."""
 
 
 @dataclass(frozen=True)
@@ -62,27 +66,41 @@ def run(config: RunConfig, folder: Path, label: Label, settings: Mapping[str, An
     """
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(Path(config.outputs) / "artifacts", config.force)
-    prompts = prompt_sets(config.concepts, config.eval.prompts, config.paths.prompts, config.seeds.generate)
-    metrics = expanded(config.eval.metrics, list(config.eval.attacks))
-    needed = requests(metrics, config.concepts, list(config.eval.attacks))
+    prompts = prompt_sets(
+        config.concepts,
+        config.eval.prompts,
+        config.paths.prompts,
+        config.seeds.generate,
+        each=config.concept.sequence is not None,
+    )
+    plans = measurements(config)
 
     print(f"{label.name}\n")
     with tracked(config.tracker, folder, settings, label.name, label.group) as tracking:
         with _stage("load", store):
             source = load(config, store, prompts)
         with _stage("erase", store):
-            erasure = erase(config, store, source, tracking)
+            erased = erase(config, store, source, tracking)
         with _stage("attack", store):
-            attacks = attack(config, store, source, erasure, prompts["plain"])
+            attacks = attack(config, store, source, erased[-1], prompts["plain"])
         with _stage("generate", store):
             prompts |= {found.prompts.name: found.prompts for found in attacks.found.values()}
-            images = generate(config, store, source, erasure, needed, prompts)
+            images = [
+                generate(config, store, source, one, plan.needed, prompts)
+                for one, plan in zip(erased, plans, strict=True)
+            ]
         with _stage("score", store):
             source.release()
-            scored = score(config, store, metrics, images, attacks)
+            scored = [
+                score(
+                    config, store, plan.metrics, drawn, attacks if plan.attacks else Attacked(), plan.groups
+                )
+                for drawn, plan in zip(images, plans, strict=True)
+            ]
+            steps = [Step(*parts) for parts in zip(erased, images, scored, strict=True)]
         with _stage("report", store):
-            results = assemble(config, label, folder, erasure, attacks, images, scored)
-            items = scored.items(folder)
+            results = assemble(config, label, folder, steps, attacks)
+            items = scored[-1].items(folder)
             write_items(folder, items)
             written = [write_results(folder, results), write_report(folder)]
             _track(tracking, results, items, folder)
@@ -109,6 +127,11 @@ def _stage(name: str, store: Store) -> Iterator[None]:
 
 def _track(tracking: Tracking, results: Results, items: Sequence[Item], folder: Path) -> None:
     """Hands scores, costs and the first images of each prompt set to the tracker."""
+    for number, step in enumerate(results.get("steps", ()), start=1):
+        values = {key: score["value"] for key, score in step["scores"].items()}
+        values |= {f"erased_{concept}": score["value"] for concept, score in step["concepts"].items()}
+        known = {key: value for key, value in values.items() if value is not None}
+        tracking.log(SEQUENCE, {**known, "drift": step["drift"]}, number)
     summary: dict[str, float | None] = {
         f"score/{key}": score["value"] for key, score in results["scores"].items()
     }

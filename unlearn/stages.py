@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,13 +21,14 @@ import torch
 from unlearn import evaluation
 from unlearn.artifacts import Store, seconds, warned
 from unlearn.attacks.attack import AdversarialPrompts, Target
-from unlearn.concepts import PromptSet
+from unlearn.concepts import ConceptSet, PromptSet
 from unlearn.config import RunConfig
 from unlearn.errors import ArtifactError
 from unlearn.images import ImageRequest, ImageSet
 from unlearn.methods.method import Context, Meter
-from unlearn.metrics.metric import Evidence, Metric
+from unlearn.metrics.metric import Evidence, Metric, Score
 from unlearn.models.model import DiffusionModel, Erasure
+from unlearn.models.parameters import drift
 from unlearn.models.source import locate
 from unlearn.provenance import code, digest
 from unlearn.results import Item, ScoreEntry
@@ -85,7 +87,8 @@ class Erased:
         erasure: The changes.
         folder: The artifact.
         inputs: All that they depend on.
-        cost: ``seconds``, ``forwards`` and ``peak_memory_gib``.
+        cost: ``seconds``, ``forwards`` and ``peak_memory_gib``; and ``drift``, see
+            :func:`unlearn.models.parameters.drift`.
     """
 
     erasure: Erasure
@@ -103,8 +106,8 @@ class Attacked:
         folders: The artifacts.
     """
 
-    found: dict[str, AdversarialPrompts]
-    folders: dict[str, Path]
+    found: dict[str, AdversarialPrompts] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class Scored:
 
     Attributes:
         scores: By their name, as in ``results.json``.
+        groups: The same of the prompts of some concepts alone, by the name of their group.
         warnings: Sentences about what makes a number doubtful.
         rows: One for each image, with its path relative to ``root``.
         root: The folder of all artifacts.
@@ -120,6 +124,7 @@ class Scored:
     """
 
     scores: dict[str, ScoreEntry]
+    groups: dict[str, dict[str, ScoreEntry]]
     warnings: list[str]
     rows: list[Item]
     root: Path
@@ -137,19 +142,44 @@ def load(config: RunConfig, store: Store, prompts: Mapping[str, PromptSet]) -> S
     return Source(config, store, [*config.concepts.erased, *dict.fromkeys(texts)])
 
 
-def erase(config: RunConfig, store: Store, source: Source, tracking: Tracking) -> Erased:
-    """Runs the method, or finds what it did; either way its history ends up in ``tracking``."""
+def erase(config: RunConfig, store: Store, source: Source, tracking: Tracking) -> list[Erased]:
+    """Runs the method, or finds what it did; in a sequence once for each concept, on what the last one left.
+
+    Returns:
+        What each step and those before it did to the original model; a single one without a sequence.
+    """
+    done: list[Erased] = []
+    counted = 0
+    for concepts in config.steps:
+        before = done[-1] if done else None
+        done.append(_erase(config, store, source, tracking, concepts, before, counted))
+        counted += len(done[-1].erasure.history)
+    return done
+
+
+def _erase(
+    config: RunConfig,
+    store: Store,
+    source: Source,
+    tracking: Tracking,
+    concepts: ConceptSet,
+    before: Erased | None,
+    first: int,
+) -> Erased:
+    """One step, whose history ends up in ``tracking`` either way, counted on from ``first``."""
     inputs = {
-        "concepts": config.concepts,
+        "concepts": concepts,
         "method": config.method,
         "seed": config.seeds.erase,
         "source": source.identity(),
     }
+    if before is not None:
+        inputs["after"] = before.folder.name
     logged: set[int] = set()
 
     def log(values: Mapping[str, float], step: int) -> None:
         logged.add(step)
-        tracking.log("erase", values, step)
+        tracking.log("erase", values, first + step)
 
     def make(folder: Path) -> None:
         model = source()
@@ -162,8 +192,11 @@ def erase(config: RunConfig, store: Store, source: Source, tracking: Tracking) -
             progress=sys.stderr.isatty(),
             meter=Meter(model),
         )
-        erasure = config.method.erase(model, config.concepts, context)
-        cost = context.meter.read() | {"peak_memory_gib": _peak_memory()}
+        if before is None:
+            erasure = config.method.erase(model, concepts, context)
+        else:
+            erasure = config.method.continued(model, concepts, context, before.erasure)
+        cost = context.meter.read() | {"peak_memory_gib": _peak_memory(), "drift": drift(model, erasure)}
         erasure.save(folder)
         (folder / COST).write_text(json.dumps(cost))
 
@@ -217,14 +250,20 @@ def score(
     metrics: Mapping[str, Metric],
     images: Mapping[ImageRequest, ImageSet],
     attacks: Attacked,
+    groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Scored:
-    """Takes every metric, or finds what it was."""
+    """Takes every metric, or finds what it was.
+
+    Arguments:
+        groups: Names of concepts whose prompts are scored by themselves, too, by the name of their group.
+    """
     inputs = {
         "attacks": {name: folder.name for name, folder in attacks.folders.items()},
         "code": code(),
         "concepts": config.concepts,
         "detectors": config.eval.detectors,
         "failures": config.eval.failures,
+        "groups": groups,
         "images": {str(request): drawn.folder.name for request, drawn in images.items()},
         "metrics": metrics,
         "prompts": {str(request): drawn.prompts.shows for request, drawn in images.items()},
@@ -234,8 +273,10 @@ def score(
         evidence = Evidence(config.concepts, images, config.eval.detectors, config.eval.failures)
         scores, warnings = evaluation.score(metrics, evidence)
         rows = evaluation.items(images, scores, attacks.found, store.root)
+        parts = {group: evaluation.part(metrics, scores, evidence, names) for group, names in groups.items()}
         content = {
-            "scores": {name: one.to_json() for name, one in scores.items()},
+            "scores": _plain(scores),
+            "groups": {group: _plain(part) for group, part in parts.items()},
             "warnings": warnings,
             "items": rows,
         }
@@ -243,7 +284,7 @@ def score(
 
     folder = store.once("scores", inputs, make)
     found = _read(folder / "scores.json")
-    return Scored(found["scores"], found["warnings"], found["items"], store.root, folder)
+    return Scored(found["scores"], found["groups"], found["warnings"], found["items"], store.root, folder)
 
 
 def spent(folders: Iterable[Path]) -> float:
@@ -262,6 +303,10 @@ def _peak_memory() -> float:
         return torch.cuda.max_memory_allocated() / 2**30
     unit = 1 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def _plain(scores: Mapping[str, Score]) -> dict[str, Any]:
+    return {name: one.to_json() for name, one in scores.items()}
 
 
 def _read(path: Path) -> Any:

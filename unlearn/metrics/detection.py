@@ -56,6 +56,17 @@ class DetectionRate(Metric):
             )
         return self.mean_score(erased, original, prompts.prompts, "%", seen, warnings)
 
+    def part(self, score: Score, evidence: Evidence, concepts: Sequence[str]) -> Score | None:
+        """The rate over the prompts of some concepts alone."""
+        prompts = prompts_of(evidence, self.role)
+        rows = [i for name in concepts for i in belonging(prompts, name)]
+        if not rows or not score.per_image:
+            return None
+        erased, original = (
+            torch.tensor(score.per_image[request], dtype=torch.double)[rows] for request in pair(self.role)
+        )
+        return self.mean_score(erased, original, [prompts.prompts[i] for i in rows], "%", {})
+
 
 def detections(evidence: Evidence, request: ImageRequest) -> Tensor:
     """Whether each image shows the concept of its prompt: 1, 0, or NaN where the detector failed."""

@@ -203,6 +203,15 @@ class Metric(ABC):
         """The metrics that this one stands for, by what is put behind its name."""
         return {"": self}
 
+    def part(self, score: Score, evidence: Evidence, concepts: Sequence[str]) -> Score | None:  # noqa: ARG002
+        """The same over the prompts of some concepts alone; None if it is no mean over single images.
+
+        Arguments:
+            score: What :meth:`score` found.
+            concepts: Names of concepts.
+        """
+        return None
+
     def check(self, detectors: Mapping[str, Network]) -> list[str]:  # noqa: ARG002
         """What keeps it from being taken, each as ``<key>: <what is wrong>``; loads nothing."""
         return []

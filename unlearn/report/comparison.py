@@ -14,6 +14,7 @@ from unlearn.report import latex, markdown
 from unlearn.report.page import fill, write
 from unlearn.report.plots import Point, standalone, trade_off
 from unlearn.report.record import Run
+from unlearn.report.steps import compared
 from unlearn.report.tabulate import Row, Section, tabulate
 from unlearn.report.wording import attacks, plain, title
 
@@ -38,7 +39,7 @@ def write_comparison(run_folders: Iterable[Path], out_folder: Path, group_by: Se
     runs = [Run.read(folder) for folder in dict.fromkeys(Path(folder).resolve() for folder in run_folders)]
     _check(runs, group_by)
     sections = tabulate(runs)
-    plots = [_plots(section) for section in sections]
+    plots = [_plots(section) | compared(_of(section, runs)) for section in sections]
     write(out_folder / "table.csv", _csv(sections))
     write(out_folder / "table.tex", "\n".join(latex.table(section) for section in sections))
     write(out_folder / "table.md", "\n".join(_markdown(section, len(sections) > 1) for section in sections))
@@ -53,6 +54,12 @@ def write_comparison(run_folders: Iterable[Path], out_folder: Path, group_by: Se
         sections=list(zip(sections, plots, strict=True)),
         is_pocket=any(run.is_pocket for run in runs),
     )
+
+
+def _of(section: Section, runs: Sequence[Run]) -> list[Run]:
+    """The runs of a section."""
+    own = section.model, section.concept
+    return [run for run in runs if (run.results["model"], run.results["concept"]) == own]
 
 
 def _check(runs: Sequence[Run], group_by: Sequence[str]) -> None:

@@ -138,7 +138,7 @@ def trade_off(points: Sequence[Point], x_title: str, y_title: str) -> Markup:
         parts += _marks(point, _colour(index), x, y)
         at_x, at_y = width - right + 26, top + 14 + 22 * index
         name = '<text class="name" x="{}" y="{}">{}</text>'
-        parts.append(_dot(point, _colour(index), at_x, at_y))
+        parts.append(_dot(_colour(index), at_x, at_y, point.hollow))
         parts.append(Markup(name).format(at_x + 14, at_y + 4, point.label))
     return _svg(f"{y_title} against {x_title}", parts, width, height)
 
@@ -154,13 +154,83 @@ def _marks(
         marks.append(Markup(bar).format(x(ends[0]), x(ends[1]), y(point.y), y(point.y), colour))
     if ends := point.y_interval:
         marks.append(Markup(bar).format(x(point.x), x(point.x), y(ends[0]), y(ends[1]), colour))
-    return [*marks, _dot(point, colour, x(point.x), y(point.y))]
+    return [*marks, _dot(colour, x(point.x), y(point.y), point.hollow)]
 
 
-def _dot(point: Point, colour: str, x: float, y: float) -> Markup:
-    fill = "var(--page, #fff)" if point.hollow else colour
-    dot = '<circle cx="{}" cy="{}" r="6" fill="{}" stroke="{}" stroke-width="2"/>'
-    return Markup(dot).format(x, y, fill, colour)
+def _dot(colour: str, x: float, y: float, hollow: bool = False, size: int = 6) -> Markup:
+    fill = "var(--page, #fff)" if hollow else colour
+    dot = '<circle cx="{}" cy="{}" r="{}" fill="{}" stroke="{}" stroke-width="2"/>'
+    return Markup(dot).format(x, y, size, fill, colour)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One number after every step of a sequence.
+
+    Attributes:
+        label: Its name.
+        values: In percent, of the original model and after each step; None where it was not measured.
+        gone_from: The step after which the concept should be gone: the line is faint before; None if it is no
+            concept.
+    """
+
+    label: str
+    values: Sequence[Measured | None]
+    gone_from: int | None = None
+
+
+def by_step(lines: Sequence[Line], names: Sequence[str], y_title: str) -> Markup:
+    """Lines over the steps of a sequence, from 0 to 100 %.
+
+    Arguments:
+        names: The original model, then what each step did; numbers stand for them where there are many.
+    """
+    width, height, left, right, top, bottom = 720, 330, 58, 170, 16, 46
+    few = len(names) <= 8
+
+    def x(step: float) -> float:
+        return round(left + 14 + (width - left - right - 28) * step / max(1, len(names) - 1), 1)
+
+    def y(value: float) -> float:
+        return round(height - bottom - (height - top - bottom) * min(max(value, 0), 100) / 100, 1)
+
+    parts = [_STYLE, *(_level(left, width - right, y(tick), str(tick)) for tick in range(0, 101, 20))]
+    text = '<text x="{}" y="{}" text-anchor="middle">{}</text>'
+    for step, name in enumerate(names):
+        parts.append(Markup(text).format(x(step), height - bottom + 18, name if few else step))
+    said = "erased one after another" if few else "steps"
+    parts.append(Markup(text).format((left + width - right) / 2, height - 8, said))
+    turned = '<text transform="translate(15 {}) rotate(-90)" text-anchor="middle">{}</text>'
+    parts.append(Markup(turned).format((top + height - bottom) / 2, y_title))
+    bar = '<line x1="{x}" x2="{x}" y1="{}" y2="{}" stroke="{}" stroke-width="1.4" opacity="0.45"/>'
+    way = (
+        '<polyline points="{}" fill="none" stroke="{}" stroke-width="2" opacity="{}" stroke-dasharray="{}"/>'
+    )
+    for index, line in enumerate(lines):
+        colour, aside = _colour(index + 1), 3.0 * (index - (len(lines) - 1) / 2)
+        at = [
+            (step, measured, (x(step) + aside, y(measured["value"])))
+            for step, measured in enumerate(line.values)
+            if measured is not None
+        ]
+        first = 0 if line.gone_from is None else line.gone_from
+        for solid in (False, True):
+            run = [point for step, _, point in at if (step >= first if solid else step <= first)]
+            points = " ".join(f"{a},{b}" for a, b in run)
+            parts.append(Markup(way).format(points, colour, 1 if solid else 0.5, "none" if solid else "3 4"))
+        for step, measured, point in at:
+            if measured["interval"] is not None:
+                ends = (y(end) for end in measured["interval"])
+                parts.append(Markup(bar).format(*ends, colour, x=point[0]))
+            parts.append(_dot(colour, *point, hollow=step < first or not step, size=4))
+        below = top + 8 + 20 * index
+        parts.append(_dot(colour, width - right + 24, below, size=5))
+        parts.append(
+            Markup('<text class="name" x="{}" y="{}">{}</text>').format(
+                width - right + 36, below + 4, line.label
+            )
+        )
+    return _svg(f"{y_title} by step", parts, width, height)
 
 
 def standalone(plot: Markup) -> str:

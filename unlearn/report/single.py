@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unlearn.report import steps
 from unlearn.report.page import fill
 from unlearn.report.pictures import grids
 from unlearn.report.record import Run
@@ -43,8 +44,13 @@ def write_report(run_folder: Path) -> Path:
         key_scores=_key_scores(run),
         warnings=_warnings(run),
         sections=sections(results["scores"]),
+        progress=steps.section(run),
         grids=grids(run),
-        curves={name: curve for name, curve in run.curves.items() if len(curve) > 1},
+        curves={
+            name: curve
+            for name, curve in run.curves.items()
+            if len(curve) > 1 and not name.startswith("sequence/")  # drawn with their intervals above
+        },
         cost=_cost(run),
     )
 

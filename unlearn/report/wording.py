@@ -176,6 +176,9 @@ def verdict(results: Results) -> Verdict:
     shown significantly less often; a model that did not draw the concept to begin with proves nothing.
     """
     method, model, concept = results["method"], plain(results["model"]), plain(results["concept"])
+    it, shown, asked = "it", "it", concept
+    if steps := results.get("steps"):
+        concept, it, shown, asked = f"all {len(steps)} concepts", "them", "what was asked", "what was asked"
     score = results["scores"].get("erased")
     if score is None or score["value"] is None or score["original"] is None:
         return Verdict("unknown", f"This run did not measure whether {concept} was erased", ())
@@ -183,23 +186,25 @@ def verdict(results: Results) -> Verdict:
     prompts = f"on {score['n']} plain prompts"
     if method == "none":
         return Verdict(
-            "unknown", f"Nothing was erased: {model} shows {concept} in {after} of images {prompts}", ()
+            "unknown", f"Nothing was erased: {model} shows {asked} in {after} of images {prompts}", ()
         )
-    kept = _kept(results["scores"], concept)
+    kept = _kept(results["scores"], asked)
     if score["original"]["value"] < 50:
         headline = (
-            f"{model} itself shows {concept} in only {before} of images {prompts}: no erasure can be shown"
+            f"{model} itself shows {asked} in only {before} of images {prompts}: no erasure can be shown"
         )
         return Verdict("unknown", headline, kept)
     change = score["difference"]
     ends = change["interval"] if change else None
     if not (ends[1] < 0 if ends else score["value"] < score["original"]["value"]):
-        headline = f"{method} did not erase {concept} from {model}: images that show it went from"
+        headline = f"{method} did not erase {concept} from {model}: images that show {shown} went from"
         return Verdict("poor", f"{headline} {before} to {after} {prompts}", kept)
     if score["value"] > 10:
-        headline = f"{method} weakened {concept} in {model} without erasing it: images that show it fell from"
+        headline = (
+            f"{method} weakened {concept} in {model} without erasing {it}: images that show {shown} fell from"
+        )
         return Verdict("poor", f"{headline} {before} to {after} {prompts}", kept)
-    headline = f"{method} erased {concept} from {model}: images that show it fell from"
+    headline = f"{method} erased {concept} from {model}: images that show {shown} fell from"
     return Verdict("good", f"{headline} {before} to {after} {prompts}", kept)
 
 
