@@ -161,7 +161,7 @@ def test_several_batches_are_retained_as_their_mean(tiny, opposed, context):
         expected = torch.autograd.grad(torch.stack(losses).mean(), parameters)
     for found, each in zip(step.watched["retaining"], expected, strict=True):
         assert torch.allclose(found, each, atol=1e-6)
-    assert step.values["retaining"] == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
+    assert step.values["retaining"] == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("retain_batches", [1, 2])
