@@ -69,13 +69,18 @@ pocket: pocket-data pocket-vae pocket-clip pocket-unet pocket-detectors pocket-a
 reproduce-closed-form: install  ## docs/results/closed_form.md: closed-form methods and guards on pocket (an hour or two)
 	$(BIN)/python -m scripts.reproduce closed_form
 
+reproduce-trained: install  ## docs/results/trained.md: trained methods on pocket (two or three hours)
+	$(BIN)/python -m scripts.reproduce trained
+
 reproduce-%: install  ## one method's part of its table, such as reproduce-rece; prints it
-	$(BIN)/python -m scripts.reproduce closed_form --methods $*
+	$(BIN)/python -m scripts.reproduce --methods $*
 
 bench: install  ## how fast things are here
 	$(BIN)/python -m scripts.bench.sampling
 	$(BIN)/python -m scripts.bench.closed_form
+	$(BIN)/python -m scripts.bench.multi_concept
 	$(BIN)/python -m scripts.bench.guards
+	$(BIN)/python -m scripts.bench.training
 
 clean:  ## removes caches and builds; never outputs/
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,8 @@
 """Runs the methods of a table on pocket and writes it to ``docs/results``.
 
-Usage: ``python -m scripts.reproduce TABLE [--methods M ...] [--eval NAME]``, as in ``closed_form``. Runs
+Usage: ``python -m scripts.reproduce [TABLE] [--methods M ...] [--eval NAME]``, as in ``closed_form``. Runs
 that are there already are not repeated, so a table is brought up to date at the cost of what has changed.
+Methods without a table are run for the first that has them.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ TABLES = {
     "trained": Table(
         "Trained methods on pocket",
         "Each method with the values of its own configuration; three seeds of the erasure for AdvUnlearn and "
-        "ESD on nudity, one for all else. P4D and UnlearnDiffAtk are white-box attacks, random tokens their control.",
+        "ESD on nudity, one for all else. P4D and UnlearnDiffAtk are white-box attacks, random tokens their "
+        "control.",
         "robust",
         (
             Sweep(TRAINED, ("nudity", "church")),
@@ -173,22 +175,26 @@ def page(name: str, table: Table, evaluation: str, folders: list[Path], sequence
 def main() -> None:
     """Runs and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("table", nargs="?", choices=TABLES)
     parser.add_argument("--methods", nargs="+", help="only these, without writing the file")
     parser.add_argument("--eval")
     arguments = parser.parse_args()
-    table = TABLES[arguments.table]
-    if arguments.methods and (unknown := set(arguments.methods) - set(table.methods)):
-        parser.error(f"--methods: {', '.join(sorted(unknown))} not in {', '.join(table.methods)}")
+    wanted = set(arguments.methods or ())
+    names = [arguments.table] if arguments.table else [n for n, t in TABLES.items() if wanted <= {*t.methods}]
+    if not arguments.table and not wanted:
+        parser.error(f"TABLE or --methods: needs one. Tables: {', '.join(TABLES)}")
+    if not names or wanted - {*TABLES[names[0]].methods}:
+        parser.error(f"--methods: no table has {', '.join(sorted(wanted))} together.")
+    name, table = names[0], TABLES[names[0]]
     methods, evaluation = arguments.methods or table.methods, arguments.eval or table.evaluation
     folders = [folder for sweep in table.sweeps for folder in sweep.run(methods, evaluation)]
     sequences = Sweep(table.sequence, ("sequence",)).run(methods, "quick")
-    text = page(arguments.table, table, evaluation, folders, sequences)
+    text = page(name, table, evaluation, folders, sequences)
     if arguments.methods:
         print(text)
     else:
         DOCS.mkdir(parents=True, exist_ok=True)
-        file = DOCS / f"{arguments.table}.md"
+        file = DOCS / f"{name}.md"
         file.write_text(text, encoding="utf-8")
         print(file)
 
