@@ -45,6 +45,7 @@ FEW_STEPS = {
 ERASING = [
     "uce",
     "uce_2023",
+    "uce_moderate",
     "rece",
     "mace",
     "mace_released",

@@ -88,6 +88,35 @@ def test_golden_2023(name, golden, golden_tiny, context):
     assert_edited(method.erase(golden_tiny, concepts, context).weights, case)
 
 
+@pytest.mark.golden
+@pytest.mark.parametrize(("name", "folder"), [("uce_moderate", "uce"), ("uce_2023", "uce_legacy")])
+def test_moderation_is_the_released_edit_towards_the_empty_text(name, folder, golden, golden_tiny, context):
+    """Whatever the concepts' anchors are."""
+    case = golden_case(golden, f"{folder}/style_to_empty")
+    old = case.inputs["resolved"]["edit_concepts"] if folder == "uce" else case.inputs["old_texts"]
+    kept = (
+        case.inputs["resolved"]["preserve_concepts"]
+        if folder == "uce"
+        else (case.inputs["retain_texts"] or [""])[1:]
+    )
+    method = configured(
+        name,
+        "guide=''",
+        f"erase_scale={case.inputs['erase_scale']}",
+        f"preserve_scale={case.inputs['preserve_scale']}",
+        f"ridge={case.inputs['lamb']}",
+    )
+    assert_edited(method.erase(golden_tiny, pairs(old, ["a dog"] * len(old), kept), context).weights, case)
+
+
+def test_a_guide_takes_the_place_of_every_anchor():
+    own, guided = configured("uce"), configured("uce", "guide=cat")
+    concepts = concept_set("church", "parachute")
+    assert own.pairs(concepts) == [("church", "dog"), ("parachute", "dog")]
+    assert guided.pairs(concepts) == [("church", "cat"), ("parachute", "cat")]
+    assert configured("uce_moderate").pairs(concepts) == [("church", ""), ("parachute", "")]
+
+
 def solved(method, model, concepts):
     return method.solved(TextRows.encode(model, method.texts(concepts)), concepts)
 

@@ -59,6 +59,8 @@ class UCE(Method):
     Attributes:
         parameters: The edited weights, each of shape :math:`(o, d)` with :math:`d` the width of the text
             embeddings.
+        guide: What takes the place of all that is erased; None for each concept's own anchor. The empty text
+            makes it what the paper calls moderation, and what the authors erase nudity and objects with.
         tokens: ``last`` (code of 2025) or ``window`` (code of 2023).
         technique: ``replace`` maps to the anchor's outputs; ``tensor`` (code of 2023) to their part, layer by
             layer, that is orthogonal to the concept's.
@@ -75,6 +77,7 @@ class UCE(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
     parameters: list[str]
+    guide: str | None = None
     tokens: str
     technique: str
     templates: list[str]
@@ -118,9 +121,9 @@ class UCE(Method):
     def pairs(self, concepts: ConceptSet) -> list[tuple[str, str]]:
         """What is erased and what takes its place, each in all templates."""
         return [
-            (template.format(old), template.format(new))
+            (template.format(old), template.format(anchor if self.guide is None else self.guide))
             for concept in concepts.erase.values()
-            for old, new in concept.pairs
+            for old, anchor in concept.pairs
             for template in self.templates
         ]
 
