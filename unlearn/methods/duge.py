@@ -14,7 +14,7 @@ from unlearn.concepts import ConceptSet
 from unlearn.errors import IncompatibleError, unknown
 from unlearn.methods.lessons import Batch, Course, Lesson
 from unlearn.methods.method import Context, Method, finished
-from unlearn.methods.training import Composed, Optimizer, check_precision, fit
+from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
 from unlearn.models.attention import outputs
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import Selection, matching, select
@@ -44,15 +44,16 @@ class DUGE(Method):
     all concepts so far, but none that is erased.
 
     **This is a reconstruction.** The authors' code was not at hand, and of the paper only its abstract and an
-    overview: that concepts are removed one after another with a reference model beside the trained one, and
-    that there are three losses, one on cross-attention that steers "towards images devoid of the target
-    concept", one that preserves prior knowledge of related concepts, and one that regularises against
-    generalization erosion. The form of all three, that the reference is the original model and not the step
-    before, what is trained, how batches are mixed, and every number are ours; the weight of the
-    regularisation follows a study of continual unlearning (justinhylee135/CUIG, L2-SP).
+    overview: that concepts are removed one after another with a frozen model beside the trained one, and that
+    there are three losses, of which one works on cross-attention and leads to images without the concept, one
+    keeps what is known of related concepts, and one regularises. The form of all three, that the frozen model
+    is the original and not that of the step before, what is trained, how batches are mixed, and every number
+    are ours; the weight of the regularisation comes from a study of continual unlearning (L2-SP in
+    justinhylee135/CUIG).
 
     References:
-        | Decremental Unlearning without Generalization Erosion (Thakral et al., 2025)
+        | Continual Unlearning for Foundational Text-to-Image Models without Generalization Erosion
+        | (Thakral et al., 2025)
         | https://arxiv.org/abs/2503.13769
 
     Attributes:
@@ -123,7 +124,6 @@ class DUGE(Method):
         """
         self.check(model, concepts)
         trained = matching(model, self.parameters)
-        check_precision(trained.values())
         if before.guard is not None or (others := sorted(before.weights.keys() - trained.keys())):
             what = others[0] if before.guard is None else "a guard"
             raise IncompatibleError(
@@ -140,7 +140,7 @@ class DUGE(Method):
                 parts = self.losses(model, selection, course.batch(model, step, context))
                 parts["regularisation"] = self.regularisation * distance(selection, reference)
                 total = torch.stack(list(parts.values())).sum()
-                gradients = torch.autograd.grad(total, list(selection.parameters.values()), allow_unused=True)
+                gradients = gradients_of(total, list(selection.parameters.values()))
                 values = {"loss": total.item(), **{name: part.item() for name, part in parts.items()}}
                 return Composed(gradients, values)
 
