@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any, cast
 
 import torch
@@ -21,7 +20,7 @@ from unlearn.methods.method import Context
 from unlearn.methods.phrases import Phrase
 from unlearn.methods.states import once
 from unlearn.methods.training import Optimizer, fit
-from unlearn.models.adapters import Factors, adapted
+from unlearn.models.adapters import Factors, adapted, unpacked
 from unlearn.models.attention import recorded
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.parameters import Selection
@@ -240,10 +239,7 @@ class Trainer:
 
     def factors(self, vectors: Tensor) -> Factors:
         """The factors that lie in vectors, with shape :math:`(B, K)`, by the weights that they add to."""
-        pieces = [shape for o, d in self.shapes.values() for shape in ((self.rank, d), (o, self.rank))]
-        flat = torch.split(vectors, [prod(shape) for shape in pieces], dim=1)
-        shaped = [piece.reshape(-1, *shape) for piece, shape in zip(flat, pieces, strict=True)]
-        return dict(zip(self.shapes, zip(shaped[::2], shaped[1::2], strict=True), strict=True))
+        return unpacked(vectors, self.shapes, self.rank)
 
     def loss(self, vectors: Tensor, numbers: list[int], step: int) -> Tensor:
         """Attention to some phrases, added up over modules and phrases, with shape :math:`()`.
