@@ -98,7 +98,7 @@ def test_the_table_tells_what_is_gone_from_what_waits(tmp_path):
         "church",
         "neon",
         "garbage truck",
-        "erased so far",
+        "erased, still shown",
         "neighbours kept",
         "unrelated kept",
     ]
@@ -117,7 +117,10 @@ def test_the_table_tells_what_is_gone_from_what_waits(tmp_path):
 
 def test_curves_are_drawn_for_every_concept_and_for_what_is_kept(tmp_path):
     each, together = section(Run.read(sequence(tmp_path / "run"))).plots
-    for plot, names in ((each, CONCEPTS), (together, ("erased so far", "neighbours kept", "unrelated kept"))):
+    for plot, names in (
+        (each, CONCEPTS),
+        (together, ("erased, still shown", "neighbours kept", "unrelated kept")),
+    ):
         tree = ElementTree.fromstring(str(plot))
         said = {element.text for element in tree.iter() if element.tag.endswith("text")}
         assert {name.replace("_", " ") for name in names} <= said
@@ -164,7 +167,10 @@ def test_explicit_images_of_real_models_are_a_mosaic_in_strips_too(tmp_path):
 def test_the_terminal_has_a_line_for_each_step():
     results = synthetic_results(concept="sequence", steps=steps())
     table = score_table(results)
-    assert "After step 2, neon: erased so far 4.0" in table
+    assert (
+        "After step 2, neon: 4.0 % of 32 still show what is erased, 87.0 % of 24 neighbours kept"
+        in table.replace("\N{NO-BREAK SPACE}", " ")
+    )
     assert table.count("After step") == 3
     assert "all 3 concepts" in str(verdict(results))
 

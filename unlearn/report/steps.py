@@ -15,6 +15,7 @@ from unlearn.report.record import Run
 from unlearn.report.wording import plain, quantity
 from unlearn.results import Measured, Results, ScoreEntry, StepEntry
 
+SO_FAR = "erased, still shown"
 KEPT = {"retained": "neighbours kept", "unrelated": "unrelated kept"}
 _KEPT_TITLES = tuple((key, f"{name} (%)") for key, name in KEPT.items())
 
@@ -88,7 +89,7 @@ def section(run: Run) -> Progress | None:
             cells.append(Cell(_erased(entry), _count(entry), "gone" if key == "erased" else ""))
         rows.append((f"{number}. {names[number]}", cells, 100 * step["drift"]))
     return Progress(
-        columns=[*names[1:], "erased so far", *(KEPT[key] for key in kept)],
+        columns=[*names[1:], SO_FAR, *(KEPT[key] for key in kept)],
         rows=rows,
         plots=_plots(rows, names, kept),
         names=names,
@@ -100,13 +101,10 @@ def lines(results: Results) -> list[str]:
     """The steps for the terminal; none for a run that is no sequence."""
     found = []
     for number, step in enumerate(results.get("steps", ()), start=1):
-        scores = {"erased so far": step["scores"].get("erased")}
-        scores |= {name: step["scores"].get(key) for key, name in KEPT.items()}
-        said = [
-            f"{name} {quantity(score['value'], '%')} of {score['n']}"
-            for name, score in scores.items()
-            if score is not None
-        ]
+        said = []
+        for key, words in {"erased": "still show what is erased", **KEPT}.items():
+            if score := step["scores"].get(key):
+                said.append(f"{quantity(score['value'], '%')} of {score['n']} {words}")
         found.append(f"After step {number}, {plain(step['concept'])}: {', '.join(said)}")
     return found
 
@@ -125,7 +123,7 @@ def compared(runs: Sequence[Run]) -> dict[str, Markup]:
     for run, steps in zip(runs, sequences, strict=True):
         methods.setdefault(run.variant, []).append(steps)
     found = {}
-    for key, title in (("erased", "all erased so far, still shown (%)"), *_KEPT_TITLES):
+    for key, title in (("erased", f"{SO_FAR} (%)"), *_KEPT_TITLES):
         lines = [
             Line(
                 label,
@@ -177,7 +175,7 @@ def _plots(
         Line(name, column, gone_from=step)
         for step, (name, column) in enumerate(zip(names[1:], columns, strict=False), start=1)
     ]
-    heads = ["erased so far", *(KEPT[key] for key in kept)]
+    heads = [SO_FAR, *(KEPT[key] for key in kept)]
     together = [Line(head, column) for head, column in zip(heads, columns[count:], strict=True)]
     return [
         by_step(each, names, "images that show the concept (%)"),
