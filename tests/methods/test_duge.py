@@ -10,7 +10,7 @@ from importlib.resources import files
 import pytest
 import torch
 from method_cases import concept_set, configured
-from tiny_checkpoint import assert_untouched, state, tiny_settings
+from tiny_checkpoint import assert_untouched, state
 
 from unlearn.concepts import ConceptSet
 from unlearn.errors import IncompatibleError
@@ -338,13 +338,6 @@ def test_it_goes_on_from_its_own_weights_only(tiny, context):
     for before in (other, Erasure(guard=Guard())):
         with pytest.raises(IncompatibleError, match=r"DUGE goes on from changes of method\.parameters only"):
             method.continued(tiny, line("cat"), context, before)
-
-
-def test_half_precision_is_refused_before_anything_is_drawn(tiny_folder, context):
-    halved = replace(tiny_settings(tiny_folder), dtype="bfloat16").load("cpu")
-    with pytest.raises(IncompatibleError, match="training needs float32, got bfloat16"):
-        small().erase(halved, line(), context)
-    assert halved.forwards == 0
 
 
 def test_it_says_that_it_is_reconstructed():

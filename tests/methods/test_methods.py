@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from method_cases import concept_set, configured
+from tiny_checkpoint import tiny_settings
 
 from unlearn.concepts import ConceptSet
 from unlearn.errors import ConfigError, IncompatibleError
@@ -166,6 +167,21 @@ def test_same_seed_same_weights(name, tiny, context, tmp_path):
     first, second = erasures
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", ERASING)
+def test_a_model_in_half_precision_is_erased_in_float32(name, tiny_folder, context):
+    model = replace(tiny_settings(tiny_folder), dtype="bfloat16").load("cpu")
+    before = values(model)
+    erasure = method(name).erase(model, concept_set("church"), context)
+    assert_untouched(model, before)
+    assert model.half is None
+    assert erasure.weights
+    for key, weight in erasure.weights.items():
+        assert weight.dtype == torch.float32
+        assert torch.isfinite(weight).all()
+        # Steps are not rounded away: some are finer than half precision can tell.
+        assert not torch.equal(weight, weight.bfloat16().float()), key
 
 
 @pytest.mark.parametrize("name", ERASING)

@@ -161,7 +161,7 @@ def test_a_checkpoint_of_other_parameters_is_refused(context, monkeypatch):
 
 def test_half_precision_is_refused(context):
     chosen = selection(torch.bfloat16)
-    with pytest.raises(IncompatibleError, match="training needs float32, got bfloat16"):
+    with pytest.raises(IncompatibleError, match="what is trained must be float32, got bfloat16"):
         fit(chosen, distance(chosen), 1, Optimizer(lr=0.1), context)
 
 

@@ -16,7 +16,7 @@ from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.pool import shuffled
 from unlearn.methods.soft_prompt import Slots, SoftPrompt
 from unlearn.methods.states import States, draw, once
-from unlearn.methods.training import Composed, Optimizer, fit
+from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import matching, select
 from unlearn.models.sampling import Sampler
@@ -270,7 +270,7 @@ class Duel:
         )
         erase, retain = self.losses(chosen, slots, captions, random)
         loss = erase + self.gamma[chosen].mean().item() * retain
-        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        gradients = gradients_of(loss, self.parameters)
         values |= {"loss": loss.item(), "erase": erase.item(), "retain": retain.item()}
         return Composed(gradients, values)
 

@@ -16,7 +16,7 @@ from unlearn.methods.discriminator import Opponent, unrecognised
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.pool import Noised
 from unlearn.methods.surgery import RULES, clipped, protected
-from unlearn.methods.training import Composed, Optimizer, check_precision, fit
+from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
 from unlearn.models.model import Conditioning, DiffusionModel, Erasure
 from unlearn.models.parameters import Selection, matching, select
 from unlearn.models.sampling import Sampler
@@ -120,7 +120,7 @@ class DoCo(Method):
         kinds = {concept.kind for concept in concepts.erase.values()}
         if missing := sorted(kinds - self.discriminator_lr.keys()):
             raise ConfigError(f"method.discriminator_lr: needs a value for {', '.join(missing)}.")
-        check_precision(matching(model, self.parameters).values())
+        matching(model, self.parameters)  # complains before anything is drawn
         anchors = Anchors.draw(model, concepts, self.images, self.sampler, context)
         lr = min(self.discriminator_lr[kind] for kind in kinds)
         opponent = Opponent.begin(anchors.images, lr, model.device, context)
@@ -181,9 +181,9 @@ class DoCo(Method):
         parameters = list(selection.parameters.values())
         # Gradients are asked for by name, so that none is left in the discriminator. The first graph is gone
         # before the second begins.
-        g: Sequence[Tensor] = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        g: Sequence[Tensor] = gradients_of(loss, parameters)
         again = (model.predict(kept.latents, kept.timesteps, anchored) - kept.target).square().mean()
-        h: Sequence[Tensor] = torch.autograd.grad(again, parameters, materialize_grads=True)
+        h: Sequence[Tensor] = gradients_of(again, parameters)
         if self.clip_norm is not None:
             g, h = clipped(g, self.clip_norm), clipped(h, self.clip_norm)
         followed, against = protected(g, h, self.share, self.rule)

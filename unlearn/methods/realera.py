@@ -15,11 +15,10 @@ from unlearn.methods.captions import captions
 from unlearn.methods.closed_form import TextRows, factorised, gram, mean_gram
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.neighbours import Shell, root
-from unlearn.methods.training import check_precision
 from unlearn.methods.uce import Rows, effect, token_rows
 from unlearn.models.maps import apply_map
 from unlearn.models.model import DiffusionModel, Erasure
-from unlearn.models.parameters import matching, select
+from unlearn.models.parameters import select
 
 DIRECTIONS = ("isotropic", "vocabulary")
 
@@ -125,8 +124,6 @@ class RealEra(Method):
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Edits all selected projections at once, then trains additions to them."""
         self.check(model, concepts)
-        if self.alignment is not None:
-            check_precision(matching(model, self.parameters).values())
         pairs = list(dict.fromkeys(pair for concept in concepts.erase.values() for pair in concept.pairs))
         directions = self.vocabulary(model, concepts)
         matrix, values = self.solved(model, concepts, pairs, directions, context)

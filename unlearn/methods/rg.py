@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Generator, Tensor
 
 from unlearn.concepts import ConceptSet
@@ -14,7 +13,7 @@ from unlearn.methods.aligned import PARTNERS, Images, aligned, drawn
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.pool import Noised, shuffled
 from unlearn.methods.surgery import Conflict, restricted
-from unlearn.methods.training import Composed, Optimizer, check_precision, fit
+from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import Selection, matching, select
 from unlearn.models.sampling import Sampler
@@ -105,7 +104,7 @@ class RG(Method):
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Draws the pairs and trains the selected parameters."""
         self.check(model, concepts)
-        check_precision(matching(model, self.parameters).values())
+        matching(model, self.parameters)  # complains before anything is drawn
         pairs = aligned(concepts, self.images, self.sentences, self.partners, context)
         forget = drawn(model, [old for old, _ in pairs], "forget", self.sampler, context)
         retain = drawn(model, [new for _, new in pairs], "retain", self.sampler, context)
@@ -130,13 +129,10 @@ class RG(Method):
         random = context.generator("rg", "step", step)
         chosen = shuffled(len(forget.rows), self.batch_size, step, context, "rg", "pair")
 
-        def gradients(loss: Tensor) -> list[Tensor]:
-            return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
-
         errors = squared_errors(model, forget, chosen, random)
         ascended = errors.mean().item()
         gated = self.threshold is not None and ascended > self.threshold
-        g = [] if gated else gradients(-truncated(errors, self.cap).mean())
+        g = [] if gated else gradients_of(-truncated(errors, self.cap).mean(), parameters)
         del errors  # and with them the graph, before the next is built
         h: list[Tensor] = []
         retained = 0.0
@@ -146,7 +142,8 @@ class RG(Method):
                 chosen = shuffled(len(retain.rows), self.batch_size, turn, context, "rg", "retain")
             loss = squared_errors(model, retain, chosen, random).mean() / self.retain_batches
             retained += loss.item()
-            h = [a + b for a, b in zip(h, gradients(loss), strict=True)] if h else gradients(loss)
+            own = gradients_of(loss, parameters)
+            h = [a + b for a, b in zip(h, own, strict=True)] if h else own
             del loss
 
         values = {"loss": self.alpha * retained - ascended, "forgetting": -ascended, "retaining": retained}

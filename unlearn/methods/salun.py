@@ -14,7 +14,7 @@ from unlearn.methods.aligned import Images, aligned, drawn
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.pool import Noised, shuffled
 from unlearn.methods.states import once
-from unlearn.methods.training import Composed, Optimizer, check_precision, fit
+from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
 from unlearn.models.model import Conditioning, DiffusionModel, Erasure
 from unlearn.models.parameters import Selection, matching, select
 from unlearn.models.sampling import Sampler
@@ -100,7 +100,7 @@ class SalUn(Method):
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Draws the images, finds the salient weights and trains them."""
         self.check(model, concepts)
-        check_precision(matching(model, self.parameters).values())
+        matching(model, self.parameters)  # complains before anything is drawn
         pairs = aligned(concepts, self.images, None, "anchor", context)
         others = aligned(concepts, self.images, None, "retained", context)
         forget = drawn(model, [old for old, _ in pairs], "forget", self.sampler, context)
@@ -137,10 +137,9 @@ class SalUn(Method):
             predicted = model.predict(noised.latents.repeat(2, 1, 1, 1), noised.timesteps.repeat(2), both)
             conditional, unconditional = predicted.chunk(2)
             guided = (1 + self.guidance) * conditional - self.guidance * unconditional
-            found = torch.autograd.grad(
-                (guided - noised.target).square().mean(), list(selection.parameters.values())
-            )
-            total = [a + b for a, b in zip(total, found, strict=True)] if total else list(found)
+            loss = (guided - noised.target).square().mean()
+            found = gradients_of(loss, list(selection.parameters.values()))
+            total = [a + b for a, b in zip(total, found, strict=True)] if total else found
         return dict(zip(selection.parameters, total, strict=True))
 
     def composed(
@@ -178,7 +177,7 @@ class SalUn(Method):
         forgetting = (predicted - target).square().mean()
         retaining = (again - kept.target).square().mean()
         loss = forgetting + self.retain_scale * retaining
-        gradients = torch.autograd.grad(loss, list(selection.parameters.values()))
+        gradients = gradients_of(loss, list(selection.parameters.values()))
         return Composed(
             [gradient * mask for gradient, mask in zip(gradients, masks, strict=True)],
             {"loss": loss.item(), "forgetting": forgetting.item(), "retaining": retaining.item()},

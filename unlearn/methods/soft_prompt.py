@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from unlearn.errors import ConfigError, unknown
+from unlearn.methods.training import gradients_of
 from unlearn.models.model import DiffusionModel
 
 PLACES = ("prefix", "add")
@@ -163,12 +164,14 @@ class SoftPrompt:
         Returns:
             The perturbation, without gradient, and the last loss on the way.
         """
-        perturbation = start.clone().requires_grad_()
+        # Small steps would be rounded away in half precision.
+        wide = torch.promote_types(start.dtype, torch.float32)
+        perturbation = start.to(wide, copy=True).requires_grad_()
         stepper = torch.optim.Adam([perturbation], lr=self.lr)
         for step in range(self.steps):
             before = perturbation.detach().clone()
             value = loss(step, perturbation)
-            (gradient,) = torch.autograd.grad(value, [perturbation])
+            (gradient,) = gradients_of(value, [perturbation])
             if self.accumulate and perturbation.grad is not None:
                 gradient = gradient + perturbation.grad
             perturbation.grad = gradient.sign() if self.rule == "sign" else gradient

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,8 @@ from unlearn.methods.fusion import Adapter
 from unlearn.methods.method import Context
 from unlearn.methods.phrases import Phrase
 from unlearn.methods.states import once
-from unlearn.methods.training import Optimizer, fit
+from unlearn.methods.surgery import clipped
+from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
 from unlearn.models.adapters import Factors, adapted, unpacked
 from unlearn.models.attention import recorded
 from unlearn.models.model import Conditioning, DiffusionModel
@@ -212,16 +212,13 @@ class Trainer:
         """
         vectors = [nn.Parameter(self.start(phrase)) for phrase in self.phrases]
 
-        def loss(step: int) -> Tensor:
-            chunk, own = divmod(step, self.how.steps)
-            first = chunk * self.batch_size
-            numbers = list(range(first, min(first + self.batch_size, len(vectors))))
-            return self.loss(torch.stack([_clipped(vectors[i], clip_norm) for i in numbers]), numbers, own)
+        def gradients(step: int) -> Composed:
+            return self.gradients(vectors, step, clip_norm)
 
         selection = Selection({p.name: vector for p, vector in zip(self.phrases, vectors, strict=True)})
         steps = self.how.steps * -(-len(vectors) // self.batch_size)
         optimizer = Optimizer(lr=self.how.lr, weight_decay=weight_decay)
-        history = fit(selection, loss, steps, optimizer, self.context)
+        history = fit(selection, gradients, steps, optimizer, self.context)
         found = []
         for vector in vectors:
             factors = self.factors(vector.detach()[None]).values()
@@ -240,6 +237,22 @@ class Trainer:
     def factors(self, vectors: Tensor) -> Factors:
         """The factors that lie in vectors, with shape :math:`(B, K)`, by the weights that they add to."""
         return unpacked(vectors, self.shapes, self.rank)
+
+    def gradients(self, vectors: Sequence[Tensor], step: int, clip_norm: float | None) -> Composed:
+        """What each phrase follows whose turn it is, clipped on its own.
+
+        Arguments:
+            vectors: The factors of all phrases, each with shape :math:`(K,)`.
+        """
+        chunk, own = divmod(step, self.how.steps)
+        first = chunk * self.batch_size
+        numbers = list(range(first, min(first + self.batch_size, len(vectors))))
+        chosen = [vectors[i] for i in numbers]
+        loss = self.loss(torch.stack(chosen), numbers, own)
+        found: list[Tensor | None] = [None] * len(vectors)
+        for i, gradient in zip(numbers, gradients_of(loss, chosen), strict=True):
+            found[i] = gradient if clip_norm is None else clipped([gradient], clip_norm)[0]
+        return Composed(found, {"loss": loss.item()})
 
     def loss(self, vectors: Tensor, numbers: list[int], step: int) -> Tensor:
         """Attention to some phrases, added up over modules and phrases, with shape :math:`()`.
@@ -277,12 +290,3 @@ class Trainer:
         if numbers[0] not in self._encoded:
             self._encoded = {numbers[0]: [self.model.encode(self.phrases[i].sentences) for i in numbers]}
         return self._encoded[numbers[0]]
-
-
-def _clipped(vector: Tensor, limit: float | None) -> Tensor:
-    """The same vector, with a gradient that is at most ``limit`` long."""
-    if limit is None:
-        return vector
-    passed: Any = vector * 1
-    passed.register_hook(lambda gradient: gradient * (limit / (gradient.norm() + 1e-6)).clamp(max=1))
-    return cast(Tensor, passed)

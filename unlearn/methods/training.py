@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 from tqdm import tqdm
 
 from unlearn.errors import ArtifactError, IncompatibleError, UnlearnError, unknown
@@ -21,6 +22,10 @@ from unlearn.models.parameters import Selection
 #: Seconds between checkpoints: what a killed training loses at most.
 CHECKPOINT_SECONDS = 60.0
 
+
+#: What losses are multiplied by on their way back, and gradients divided by: in float16 small ones would
+#: vanish. In float32 and bfloat16 a power of two changes nothing.
+LOSS_SCALE = 2.0**12
 
 ALGORITHMS = ("adam", "sgd")
 
@@ -119,11 +124,11 @@ def fit(
 
     Raises:
         UnlearnError: If the loss is not finite; the last checkpoint before that step is kept.
-        IncompatibleError: If the parameters are in half precision, in which small steps are rounded away.
+        IncompatibleError: If a parameter is in half precision.
         ArtifactError: If the checkpoint cannot be read or belongs to other parameters.
     """
     parameters = list(selection.parameters.values())
-    check_precision(parameters)
+    _check_precision(parameters)
     companions = companions or {}
     stepper = optimizer.of(parameters)
     checkpoint = context.scratch / "checkpoint.pt"
@@ -144,11 +149,7 @@ def fit(
                     if checkpoint.exists()
                     else f"erase: the loss is {number} at step {step} of {steps}. Lower method.optimizer.lr."
                 )
-            gradients = (
-                value.gradients
-                if isinstance(value, Composed)
-                else torch.autograd.grad(value, parameters, allow_unused=True)
-            )
+            gradients = value.gradients if isinstance(value, Composed) else _gradients(value, parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if optimizer.accumulate and parameter.grad is not None and gradient is not None:
                     parameter.grad += gradient
@@ -184,17 +185,39 @@ def _inner(gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> float:
     return float(torch.stack(products).sum())
 
 
-def check_precision(parameters: Iterable[Tensor]) -> None:
-    """Refuses what cannot be trained; for methods that have much to do before they call :func:`fit`.
+def gradients_of(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients of a loss with shape :math:`()`, in any precision; zeros for parameters that it ignores.
 
     Raises:
-        IncompatibleError: If parameters are in half precision, in which small steps are rounded away.
+        IncompatibleError: If activations are to be computed anew, and cannot be.
     """
+    found = _gradients(loss, parameters)
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+
+
+def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """The same with None for parameters that the loss ignores: they stay as they are."""
+    try:
+        found: list[Tensor | None] = list(
+            torch.autograd.grad(LOSS_SCALE * loss, parameters, allow_unused=True)
+        )
+    except CheckpointError as error:
+        raise IncompatibleError(
+            "model.checkpointing: what this method adds to the denoiser while it predicts is gone when "
+            "activations are computed anew. Use model.checkpointing=false."
+        ) from error
+    for index, gradient in enumerate(found):  # one by one, so that no second copy of all is held
+        found[index] = None if gradient is None else gradient / LOSS_SCALE
+    return found
+
+
+def _check_precision(parameters: Iterable[Tensor]) -> None:
+    """Refuses parameters in which small steps are rounded away; :func:`select` opens none of them."""
     halves = {str(p.dtype).removeprefix("torch.") for p in parameters} - {"float32", "float64"}
     if halves:
         raise IncompatibleError(
-            f"model.dtype: training needs float32, got {', '.join(sorted(halves))}, "
-            "which rounds small steps away."
+            f"erase: what is trained must be float32, got {', '.join(sorted(halves))}, which rounds small "
+            "steps away. select() opens the weights of a model in half precision so."
         )
 
 

@@ -15,7 +15,6 @@ from unlearn.methods.captions import captions
 from unlearn.methods.closed_form import Solution, TextRows, mean_gram, solve
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.steering import Steering
-from unlearn.methods.training import check_precision
 from unlearn.methods.uce import Rows, effect
 from unlearn.models.maps import apply_map
 from unlearn.models.model import DiffusionModel, Erasure
@@ -108,7 +107,7 @@ class TRCE(Method):
         self.check(model, concepts)
         steering = self.steering if self.steering and self.steering.pairs(concepts) else None
         if steering is not None:
-            check_precision(matching(model, steering.parameters).values())
+            matching(model, steering.parameters)  # complains before anything is drawn
         rows, prior, solution = self.solved(model, concepts)
         matrix = solution.map(rows.erased, rows.targets)
         values = {"condition": solution.condition, **effect(matrix, rows), "drift": drift(matrix, prior)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -74,6 +74,8 @@ class DiffusionModel(ABC):
         scheduler_config: The checkpoint's own ``scheduler_config.json``.
         pipeline: The diffusers pipeline that opens such a checkpoint.
         forwards: Latents that went through the denoiser so far.
+        half: The dtype of the frozen weights while others are open in float32, and None at all other times:
+            the networks then compute in it (automatic mixed precision), and predictions are float32.
     """
 
     features: ClassVar[frozenset[str]]
@@ -86,6 +88,7 @@ class DiffusionModel(ABC):
     scheduler_config: dict[str, Any]
     pipeline: ClassVar[str]
     forwards: int
+    half: torch.dtype | None = None
 
     @abstractmethod
     def latent_shape(self, resolution: int) -> tuple[int, int, int]:
@@ -226,5 +229,9 @@ class DiffusionModel(ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating point type of the denoiser."""
-        return next(self.parts["unet"].parameters()).dtype
+        """Floating point type of the denoiser; of its frozen weights, if others are open in float32."""
+        return self.half or next(self.parts["unet"].parameters()).dtype
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """What the networks run in: mixed precision where it is needed."""
+        return torch.autocast(self.device.type, self.half) if self.half else nullcontext()

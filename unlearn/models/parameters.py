@@ -44,7 +44,8 @@ class Selection:
         """The original model, without gradients, as long as the block lasts."""
         changed = {name: parameter.data for name, parameter in self.parameters.items()}
         try:
-            self._point_to(self._originals)
+            # Of the dtype that the parameters have now: a graph that is alive would lose them otherwise.
+            self._point_to({name: self._originals[name].to(data) for name, data in changed.items()})
             with torch.no_grad():
                 yield
         finally:
@@ -55,7 +56,7 @@ class Selection:
         return {
             name: parameter.detach().clone()
             for name, parameter in self.parameters.items()
-            if not torch.equal(parameter.data, self._originals[name])
+            if not torch.equal(parameter.data, self._originals[name].to(parameter))
         }
 
     def _point_to(self, values: dict[str, Tensor]) -> None:
@@ -69,6 +70,9 @@ class Selection:
 def select(model: DiffusionModel, patterns: str | Sequence[str]) -> Iterator[Selection]:
     """Opens parameters for change and for gradients; on leaving, the model is as it was, bit for bit.
 
+    Those of a model in half precision, in which small steps are rounded away, are float32 as long as they are
+    open, and the model computes in mixed precision (see :attr:`DiffusionModel.half`).
+
     Arguments:
         patterns: Names in :data:`SELECTIONS` or glob patterns over full parameter names, one or several; a
             pattern after ``!`` leaves out.
@@ -79,15 +83,19 @@ def select(model: DiffusionModel, patterns: str | Sequence[str]) -> Iterator[Sel
     parameters = matching(model, patterns)
     selection = Selection(parameters)
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    half, dtype = model.half, model.dtype
     try:
+        model.half = dtype if dtype in (torch.bfloat16, torch.float16) else None
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in parameters)
         for parameter in parameters.values():
             # The method works on a copy: the original values are never touched, not even by in-place
             # operations.
-            parameter.data = parameter.data.clone()
+            wide = torch.promote_types(parameter.dtype, torch.float32)
+            parameter.data = parameter.data.to(wide, copy=True)
         yield selection
     finally:
+        model.half = half
         selection._point_to(selection._originals)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(before[name])
