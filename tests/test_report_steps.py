@@ -80,7 +80,11 @@ def test_a_sequence_is_shown_step_by_step(tmp_path):
         for entry in (*step["concepts"].values(), *step["scores"].values()):
             assert f"{entry['value']:.1f} %" in words
             low, high = entry["interval"]
-            assert f"{low:.1f} to {high:.1f} · n {entry['n']}" in words
+            assert f"{low:.1f} to {high:.1f}" in words
+    assert "church n 16" in words
+    assert "neighbours kept n 24" in words
+    assert "· n 16" in words  # of the first step: the concepts so far become more
+    assert "· n 48" in words
     assert "3.0 %" in words  # the drift of the last step
     assert "rece erased all 3 concepts from pocket: images that show what was asked fell from" in words
 
@@ -95,12 +99,12 @@ def test_an_ordinary_run_has_no_steps(tmp_path):
 def test_the_table_tells_what_is_gone_from_what_waits(tmp_path):
     found = section(Run.read(sequence(tmp_path / "run")))
     assert found.columns == [
-        "church",
-        "neon",
-        "garbage truck",
-        "erased, still shown",
-        "neighbours kept",
-        "unrelated kept",
+        ("church", 16),
+        ("neon", 16),
+        ("garbage truck", 16),
+        ("erased, still shown", None),
+        ("neighbours kept", 24),
+        ("unrelated kept", 24),
     ]
     states = [[cell.state for cell in cells[:3]] for _, cells, _ in found.rows]
     assert states == [

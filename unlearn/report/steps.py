@@ -54,14 +54,14 @@ class Progress:
     """The section of a report on a sequence.
 
     Attributes:
-        columns: Heads of the table.
+        columns: Heads of the table, each with its number of images; None where that changes by step.
         rows: The original model, then each step: its name, its cells, and its drift in percent.
         plots: Each concept by step; and what is erased so far, beside what is kept.
         names: The original model, then the concept of each step.
         strips: The first prompt of each concept.
     """
 
-    columns: list[str]
+    columns: list[tuple[str, int | None]]
     rows: list[tuple[str, list[Cell], float]]
     plots: list[Markup]
     names: list[str]
@@ -89,7 +89,7 @@ def section(run: Run) -> Progress | None:
             cells.append(Cell(_erased(entry), _count(entry), "gone" if key == "erased" else ""))
         rows.append((f"{number}. {names[number]}", cells, 100 * step["drift"]))
     return Progress(
-        columns=[*names[1:], SO_FAR, *(KEPT[key] for key in kept)],
+        columns=_heads([*names[1:], SO_FAR, *(KEPT[key] for key in kept)], rows),
         rows=rows,
         plots=_plots(rows, names, kept),
         names=names,
@@ -149,6 +149,15 @@ def _mean(several: Sequence[Measured | None]) -> Measured | None:
         return None
     interval = known[0]["interval"] if len(known) == 1 else None
     return {"value": fmean(one["value"] for one in known), "interval": interval}
+
+
+def _heads(
+    names: Sequence[str], rows: Sequence[tuple[str, list[Cell], float]]
+) -> list[tuple[str, int | None]]:
+    counts = [{cells[i].n for _, cells, _ in rows} for i in range(len(names))]
+    return [
+        (name, count.pop() if len(count) == 1 else None) for name, count in zip(names, counts, strict=True)
+    ]
 
 
 def _erased(entry: ScoreEntry | None) -> Measured | None:
