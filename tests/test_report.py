@@ -410,6 +410,15 @@ def test_latex_is_escaped():
     )
 
 
+def test_what_was_said_for_all_runs_is_not_said_of_each(tmp_path):
+    for name, overrides in (("a", ["eval=quick", "method.steps=5"]), ("b", ["eval=quick"])):
+        synthetic_run(tmp_path / name, items=False, overrides=overrides)
+    write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    table = page(tmp_path / "out" / "table.md")
+    assert "method.steps=5" in table
+    assert "eval=quick" not in table
+
+
 def test_hostile_settings_stay_text_in_every_table(tmp_path):
     synthetic_run(tmp_path / "a", items=False, overrides=["method.note='<script>&_%'"])
     path = write_comparison([tmp_path / "a"], tmp_path / "out")

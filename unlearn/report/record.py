@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,18 +71,33 @@ class Run:
     @property
     def variant(self) -> str:
         """The method and what was changed of its settings: runs that differ in it must not be averaged."""
+        return " ".join([self.results["method"], *self.changes])
+
+    @property
+    def changes(self) -> list[str]:
+        """What was said on its command line that can change a number."""
         keys = {override.lstrip("+~").partition("=")[0]: override for override in self.overrides}
-        changes = [
+        return [
             override
             for key, override in sorted(keys.items())
             if key not in _NAMED_APART and key.partition(".")[0] not in _IMMATERIAL
         ]
-        return " ".join([self.results["method"], *changes])
 
     @property
     def is_explicit(self) -> bool:
         """Whether its images may show what should not be passed on by accident."""
         return not self.is_pocket and ("nudity" in self.results["concept"] or "kind: nudity" in self.config)
+
+
+def labels(runs: Sequence[Run]) -> dict[str, str]:
+    """What to call each variant beside the others: without what was said for all runs."""
+    if len({run.variant for run in runs}) == 1:
+        return {runs[0].variant: runs[0].variant}
+    shared = set(runs[0].changes).intersection(*(run.changes for run in runs))
+    return {
+        run.variant: " ".join([run.results["method"], *(c for c in run.changes if c not in shared)])
+        for run in runs
+    }
 
 
 def _text(path: Path) -> str:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from unlearn.report.pictures import data_uri
 from unlearn.report.plots import Line, by_step
-from unlearn.report.record import Run
+from unlearn.report.record import Run, labels
 from unlearn.report.wording import plain, quantity
 from unlearn.results import Measured, Results, ScoreEntry, StepEntry
 
@@ -120,8 +120,9 @@ def compared(runs: Sequence[Run]) -> dict[str, Markup]:
         return {}
     names = ["original", *map(plain, order)]
     methods: dict[str, list[list[StepEntry]]] = {}
+    names_of = labels(runs)
     for run, steps in zip(runs, sequences, strict=True):
-        methods.setdefault(run.variant, []).append(steps)
+        methods.setdefault(names_of[run.variant], []).append(steps)
     found = {}
     for key, title in (("erased", f"{SO_FAR} (%)"), *_KEPT_TITLES):
         lines = [

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import TypeVar
 
 from unlearn.errors import ConfigError
-from unlearn.report.record import Run
+from unlearn.report.record import Run, labels
 from unlearn.report.wording import sections, title
 from unlearn.results import Measured, ScoreEntry
 
@@ -95,7 +95,12 @@ def _section(runs: Sequence[Run]) -> Section:
             entries.setdefault(key, []).append(score)
     first = {key: scores[0] for key, scores in entries.items()}
     keys = [key for group in sections(first).values() for key in group]
-    rows = [row for group in _split(runs, lambda run: run.variant) for row in _rows(group)]
+    names = labels(runs)
+    rows = [
+        row
+        for group in _split(runs, lambda run: run.variant)
+        for row in _rows(group, names[group[0].variant])
+    ]
     # The original's images are the same for all methods, so each seed counts once.
     by_seed = {run.results["seeds"]["generate"]: run for run in reversed(runs)}
     if cells := _cells([by_seed[seed] for seed in sorted(by_seed)], original=True):
@@ -124,9 +129,8 @@ def _notes(entries: Mapping[str, Sequence[ScoreEntry]]) -> list[str]:
     return notes
 
 
-def _rows(runs: Sequence[Run]) -> list[Row]:
+def _rows(runs: Sequence[Run], label: str) -> list[Row]:
     """The row of a method and, if it has several runs, theirs."""
-    label = runs[0].variant
     seeds = tuple(run.results["seed"] for run in runs)
     if len(set(seeds)) < len(seeds):
         names = ", ".join(run.results["name"] for run in runs)
