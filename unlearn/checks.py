@@ -70,7 +70,8 @@ def _method(run: RunConfig) -> Iterator[str]:
         )
         return
     if run.concept.sequence is not None and not run.method.continues:
-        fitting = sorted(name for name, cls in METHODS.items() if cls.continues)
+        # Where it depends on settings, it is a property, of which the class says nothing.
+        fitting = sorted(name for name, cls in METHODS.items() if cls.continues is True)
         yield (
             f"concept.sequence: {type(run.method).__name__} acts while sampling, and a model takes one "
             f"such change, not one after another. Methods for a sequence: {', '.join(fitting)}."

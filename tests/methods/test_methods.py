@@ -21,6 +21,15 @@ FEW_STEPS = {
     "esd": ("steps=2", "batch_size=2", "states=1", "sampler.steps=3"),
     "concept": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
     "salun": ("share=1.0", "steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
+    "spm": (
+        "steps=2",
+        "batch_size=2",
+        "states=1",
+        "anchor_count=1",
+        "optimizer.lr=0.1",
+        "optimizer.warmup=0",
+        "sampler.steps=3",
+    ),
     "mace": ("kinds.object.steps=2", "images=2", "sampler.steps=3"),
     "trce": (
         "steering.kinds=[object]",
@@ -58,6 +67,7 @@ ERASING = [
     "concept_ablation_nudity",
     "salun",
     "salun_released",
+    "spm_static",
     "trce",
     "realera",
     "advunlearn",
@@ -78,14 +88,16 @@ GUARDING = [
     "sld_max",
     "safree",
     "safree_released",
+    "spm",
 ]
-BRANCHES = {"negative_prompt": 2, "sld": 3, "safree": 3, "safree_released": 2}
+BRANCHES = {"negative_prompt": 2, "sld": 3, "safree": 3, "safree_released": 2, "spm": 2}
 EDITED = {
     "esd": ["cross_attention"],
     "esd_u": ["no_cross_attention", "!unet.*norm*"],
     "concept_ablation_nudity": ["unet.*attn1.*", "unet.*attn2.*"],
     "salun": ["denoiser"],
     "salun_released": ["denoiser"],
+    "spm_static": ["unet.*attentions.*.weight", "!unet.*norm*"],
     "trce": ["cross_attention_kv", "unet.*attn1.*", "unet.*attn2.to_q.*"],
     "advunlearn": ["text_encoder", "!text_encoder.*embeddings*"],
     "advunlearn_fast": ["text_encoder", "!text_encoder.*embeddings*"],
@@ -129,7 +141,8 @@ def test_erasing_changes_the_documented_weights_and_leaves_the_model(name, tiny,
 
 @pytest.mark.parametrize("name", GUARDING)
 def test_guarding_changes_images_and_no_weight_and_costs_its_branches(name, tiny, context, tmp_path):
-    before, own = values(tiny), configured(name, world="pocket")
+    own = configured(name, *FEW_STEPS.get(name.split("_")[0], ()), world="pocket")
+    before = values(tiny)
     erasure = own.erase(tiny, concept_set("church"), context)
     assert not erasure.weights
     settings = Sampler(scheduler="ddim", steps=9, guidance=5.0, resolution=32, batch_size=4)

@@ -7,7 +7,7 @@ import torch
 
 from unlearn.errors import ArtifactError
 from unlearn.methods.method import Meter
-from unlearn.methods.states import draw, once
+from unlearn.methods.states import draw, once, scattered
 from unlearn.models.model import Conditioning
 from unlearn.models.sampling import Sampler, sample
 
@@ -61,3 +61,22 @@ def test_what_was_made_once_is_found_again_with_its_cost(tiny, tmp_path):
     file.write_bytes(b"torn")
     with pytest.raises(ArtifactError, match=r"cannot read .*tensors"):
         once(file, make, Meter(tiny))
+
+
+def test_scattered_latents_are_of_all_prompts_and_of_different_steps(tiny, sampler, context):
+    prompts = tiny.encode(["", "church", "cat"])
+    before = tiny.forwards
+    states = scattered(tiny, prompts, 7, 2, sampler, context, "test")
+    assert tiny.forwards - before <= 4 * sampler.steps * 2
+    assert len(states) == 7
+    assert sorted(states.prompts.tolist())[:3] == [0, 0, 0]
+    assert set(states.prompts.tolist()) == {0, 1}
+    assert states.prompts.tolist() != sorted(states.prompts.tolist())
+    assert len(set(states.timesteps.tolist())) > 2
+    with torch.no_grad():
+        expected = tiny.predict(states.latents, states.timesteps, prompts[(states.prompts + 1).tolist()])
+    assert torch.allclose(states.conditional, expected, atol=1e-5)
+    again = scattered(tiny, prompts, 7, 2, sampler, context, "test")
+    assert torch.equal(states.latents, again.latents)
+    other = scattered(tiny, prompts, 7, 2, sampler, context, "other")
+    assert not torch.allclose(states.latents, other.latents)

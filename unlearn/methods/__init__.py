@@ -15,6 +15,7 @@ from unlearn.methods.rg import RG
 from unlearn.methods.safree import SAFREE, SAFREEGuard
 from unlearn.methods.salun import SalUn
 from unlearn.methods.sld import SLD, SLDGuard
+from unlearn.methods.spm import SPM, SPMGuard
 from unlearn.methods.trce import TRCE
 from unlearn.methods.uce import UCE
 from unlearn.models.guards import GUARDS
@@ -27,6 +28,7 @@ METHODS: dict[str, type[Method]] = {
     "esd": ESD,
     "concept_ablation": ConceptAblation,
     "salun": SalUn,
+    "spm": SPM,
     "advunlearn": AdvUnlearn,
     "trce": TRCE,
     "realera": RealEra,
@@ -38,4 +40,4 @@ METHODS: dict[str, type[Method]] = {
     "safree": SAFREE,
 }
 
-GUARDS.update(negative_prompt=NegativePromptGuard, sld=SLDGuard, safree=SAFREEGuard)
+GUARDS.update(negative_prompt=NegativePromptGuard, sld=SLDGuard, safree=SAFREEGuard, spm=SPMGuard)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unlearn.errors import ArtifactError
-from unlearn.methods.method import Meter
+from unlearn.methods.method import Context, Meter
 from unlearn.models.guards import Guard, Step
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler, sample
@@ -82,6 +82,40 @@ def draw(
         sample(model, conditioning, prompts[:1], seeds[chunk], sampler, recorder, until)
         parts.append(recorder.states())
     return States.cat(parts)
+
+
+def scattered(
+    model: DiffusionModel,
+    prompts: Conditioning,
+    count: int,
+    states: int,
+    sampler: Sampler,
+    context: Context,
+    *scope: str | int,
+) -> States:
+    """Latents from random steps of trajectories, in random order.
+
+    Arguments:
+        prompts: The empty prompt, and those to draw for in turn.
+        count: How many latents.
+        states: How many are taken from each trajectory, at different steps.
+        context: Where random numbers come from.
+        scope: Names this use of randomness.
+
+    Returns:
+        With :attr:`States.prompts` counted from the first prompt that is not the empty one; on the CPU.
+    """
+    random = context.generator(*scope, "states")
+    trajectories = range(-(-count // states))
+    drawn = draw(
+        model,
+        prompts,
+        which=[i % (len(prompts) - 1) for i in trajectories],
+        stops=[torch.randperm(sampler.steps, generator=random)[:states].tolist() for _ in trajectories],
+        seeds=[context.derive_seed(*scope, "noise", i) for i in trajectories],
+        sampler=sampler,
+    )
+    return drawn[torch.randperm(len(drawn), generator=random)[:count]]
 
 
 @dataclass

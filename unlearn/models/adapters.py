@@ -83,6 +83,6 @@ def _addition(down: Tensor, up: Tensor, strengths: Strengths | None) -> Any:
         if strengths is not None and strengths.values is not None:
             low = low * strengths.values[:, None].to(low)
         change = low @ up.to(x).mT
-        return output + (change.mT.unflatten(2, x.shape[2:]) if x.ndim == 4 else change)
+        return output + (change.mT.reshape(*output.shape) if x.ndim == 4 else change)
 
     return add
