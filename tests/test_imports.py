@@ -16,6 +16,7 @@ LAYERS = {
     "sequence": 5,
     "stages": 5,
     "outcome": 5,
+    "memory": 5,
     "api": 5,
     "checks": 4,
     "evaluation": 4,

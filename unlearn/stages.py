@@ -25,6 +25,7 @@ from unlearn.concepts import ConceptSet, PromptSet
 from unlearn.config import RunConfig
 from unlearn.errors import ArtifactError
 from unlearn.images import ImageRequest, ImageSet
+from unlearn.memory import accounted
 from unlearn.methods.method import Context, Meter
 from unlearn.metrics.metric import Evidence, Metric, Score
 from unlearn.models.model import DiffusionModel, Erasure
@@ -192,10 +193,11 @@ def _erase(
             progress=sys.stderr.isatty(),
             meter=Meter(model),
         )
-        if before is None:
-            erasure = config.method.erase(model, concepts, context)
-        else:
-            erasure = config.method.continued(model, concepts, context, before.erasure)
+        with accounted(config):
+            if before is None:
+                erasure = config.method.erase(model, concepts, context)
+            else:
+                erasure = config.method.continued(model, concepts, context, before.erasure)
         cost = context.meter.read() | {"peak_memory_gib": _peak_memory(), "drift": drift(model, erasure)}
         erasure.save(folder)
         (folder / COST).write_text(json.dumps(cost))

@@ -1,0 +1,68 @@
+"""A device with too little memory: what its user is told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from unlearn.api import configure
+from unlearn.artifacts import Store
+from unlearn.errors import UnlearnError
+from unlearn.memory import accounted, savings
+from unlearn.stages import Source, erase
+from unlearn.tracking import Tracking
+
+
+def config(*words: str):
+    return configure("concept=church", "tracker=none", *words)
+
+
+def test_settings_that_need_less_are_named_with_their_values():
+    given = ("method.batch_size=7", "method.retain_batch_size=5", "method.attack.draws=3")
+    found = savings(config("method=advunlearn", *given))
+    assert found[:2] == ["a smaller method.batch_size (now 7)", "a smaller method.retain_batch_size (now 5)"]
+    assert "a smaller method.attack.draws (now 3)" in found
+    assert "a smaller method.sampler.batch_size (now 32)" in found
+    assert found[-1] == "model.checkpointing=true"
+    assert found[-2].startswith("model.dtype=float16")
+
+
+def test_only_settings_that_would_help_are_named():
+    spared = config("method=esd", "method.batch_size=1", "model.dtype=bfloat16", "model.checkpointing=true")
+    assert savings(spared) == ["a smaller method.sampler.batch_size (now 32)"]
+    (closed_form,) = savings(config("method=uce"))
+    assert closed_form.startswith("model.dtype")
+    assert savings(config("method=uce", "model.dtype=float16")) == ["a smaller model, or another method"]
+
+
+MESSAGES = ["CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.", "MPS backend out of memory (x)"]
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_the_error_becomes_one_that_says_what_to_do(message):
+    error = torch.OutOfMemoryError if "CUDA" in message else RuntimeError
+    first = message.splitlines()[0].replace("(", r"\(").replace(")", r"\)")
+    expected = (
+        rf"^erase: out of memory on cpu \({first}\)\. These need less: a smaller method\.batch_size \(now"
+    )
+    with pytest.raises(UnlearnError, match=expected), accounted(config("method=esd", "device=cpu")):
+        raise error(message)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("another"), ValueError("out of memory"), KeyboardInterrupt()])
+def test_other_errors_pass(error):
+    with pytest.raises(type(error)) as caught, accounted(config("method=uce")):
+        raise error
+    assert caught.value is error
+
+
+def test_a_run_tells_it(tiny, tmp_path, monkeypatch):
+    given = config("method=esd", "device=cpu")
+
+    def erasing(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(type(given.method), "erase", erasing)
+    store = Store(tmp_path)
+    with pytest.raises(UnlearnError, match="These need less"):
+        erase(given, store, Source(given, store, (), tiny), Tracking(()))
