@@ -18,6 +18,13 @@ def packaged_sentences() -> dict[str, tuple[str, ...]]:
     return {kind: tuple(templates) for kind, templates in found.items()}
 
 
+@cache
+def packaged_objects() -> tuple[str, ...]:
+    """230 everyday objects, ours, from ``unlearn/data/objects.csv``."""
+    with files("unlearn").joinpath("data", "objects.csv").open(encoding="utf-8") as file:
+        return tuple(row["object"] for row in csv.DictReader(file, strict=True))
+
+
 def fill(template: str, phrase: str) -> str:
     """The sentence that a template makes of a phrase."""
     return template.format(phrase, a=with_article(phrase))

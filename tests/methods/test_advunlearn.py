@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from unlearn.concepts import ConceptSet
 from unlearn.errors import ConfigError
 from unlearn.methods import soft_prompt
 from unlearn.methods.advunlearn import AdvUnlearn, Duel, Latest
-from unlearn.methods.captions import captions
+from unlearn.methods.captions import captions, everyday
 from unlearn.methods.method import Context, Meter
 from unlearn.methods.states import States
 from unlearn.models.export import export
@@ -29,6 +30,7 @@ SMALL = (
     "batch_size=2",
     "retain_batch_size=3",
     "retain_sentences=1",
+    "retain_objects=false",
     "trajectories=2",
     "retain_trajectories=5",
     "states=4",
@@ -490,11 +492,24 @@ def test_captions_leave_out_the_concept(tiny, context, monkeypatch):
         return original(self, model, sentences, kept, context)
 
     monkeypatch.setattr(AdvUnlearn, "drawn", drawn)
-    concepts = concept_set("cat", retain=["dog", "a cat basket"])
+    concepts = concept_set("cat", "dog house", retain=["dog", "a cat basket"])
     small("retain_trajectories=40").erase(tiny, concepts, context)
     assert "a photo of a dog" in said
+    assert "a photo of a zebra" not in said
     assert "a photo of a guitar" in said
     assert not [sentence for sentence in said if re.search(r"\bcat\b", sentence)]
+    assert len(set(said)) == len(said)
+
+    objects = everyday(concepts)
+    assert "a photo of a zebra" in objects
+    assert not {"a photo of a dog", "a photo of a house"} & set(objects)
+    assert len(set(objects)) == len(objects) > 200
+    said.clear()
+    shutil.rmtree(context.scratch)
+    context.scratch.mkdir()
+    monkeypatch.setattr("unlearn.methods.advunlearn.everyday", lambda _: [*objects[:3], "a photo of a dog"])
+    small("retain_trajectories=40", "retain_objects=true").erase(tiny, concepts, context)
+    assert set(objects[:3]) < set(said)
     assert len(set(said)) == len(said)
 
 

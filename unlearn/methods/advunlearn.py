@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from unlearn.concepts import ConceptSet
 from unlearn.errors import ConfigError, unknown
-from unlearn.methods.captions import captions, without
+from unlearn.methods.captions import captions, everyday, without
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.pool import shuffled
 from unlearn.methods.soft_prompt import Slots, SoftPrompt
@@ -47,8 +47,8 @@ class AdvUnlearn(Method):
     concept and captions share a timestep in each step; where the denoiser is trained, it draws with the
     weights under training. Its captions are 243 of objects, from which a language model has taken what is
     near the concept. Here they are what is retained, in the concept's sentences or the packaged ones, and
-    unrelated words in packaged ones; none that names an erased phrase. Only the sum of both losses is
-    offered, which the paper uses, and not their alternation.
+    unrelated words and objects in packaged ones; none that names an erased phrase. Only the sum of both
+    losses is offered, which the paper uses, and not their alternation.
 
     The released code, moreover, takes the number of words of a prompt for that of its tokens, so that it
     trains against "nu" where "nudity" is erased, never clears the gradient of the attack, and trains on the
@@ -72,6 +72,8 @@ class AdvUnlearn(Method):
         batch_size: Sentences with the concept in each step, each with a perturbation of its own.
         retain_batch_size: Captions in each step.
         retain_sentences: Sentences around each phrase that is retained, and around unrelated words.
+        retain_objects: Retain photos of 230 everyday objects, too, as far as their names share no word with
+            the concept.
         trajectories: Drawn for sentences with the concept, as many for each; more if they do not divide so.
         retain_trajectories: Drawn for captions.
         states: Latents taken from each trajectory, at different timesteps.
@@ -92,6 +94,7 @@ class AdvUnlearn(Method):
     batch_size: int
     retain_batch_size: int
     retain_sentences: int
+    retain_objects: bool
     trajectories: int
     retain_trajectories: int
     states: int
@@ -125,8 +128,9 @@ class AdvUnlearn(Method):
         scales = self.scales(concepts)
         trained = self.trained(model)
         slots = self.attack.slots(model, list(scales))
-        kept = without(concepts, captions(concepts, self.retain_sentences))
-        if not kept:
+        kept = captions(concepts, self.retain_sentences)
+        kept += [caption for caption in everyday(concepts) if self.retain_objects and caption not in kept]
+        if not (kept := without(concepts, kept)):
             raise ConfigError(
                 f"method.retain_sentences: all captions of {self.retain_sentences} sentences name an erased "
                 "phrase. More have other words."

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from unlearn.concepts import UNRELATED, ConceptSet
-from unlearn.sentences import fill, packaged_sentences
+from unlearn.sentences import fill, packaged_objects, packaged_sentences
 
 
 def captions(concepts: ConceptSet, sentences: int) -> list[str]:
@@ -22,6 +22,13 @@ def captions(concepts: ConceptSet, sentences: int) -> list[str]:
     templates = packaged_sentences()["object"][:sentences]
     unrelated = [fill(template, word) for word in words for template in templates]
     return list(dict.fromkeys(concepts.retained_sentences(sentences) + unrelated))
+
+
+def everyday(concepts: ConceptSet) -> list[str]:
+    """Photos of everyday objects, but for those whose names share a word with an erased phrase."""
+    erased = {word for phrase in concepts.phrases for word in phrase.lower().split()}
+    template = packaged_sentences()["object"][0]
+    return [fill(template, name) for name in packaged_objects() if not erased & set(name.split())]
 
 
 def without(concepts: ConceptSet, texts: Iterable[str]) -> list[str]:
