@@ -21,6 +21,7 @@ FEW_STEPS = {
     "esd": ("steps=2", "batch_size=2", "states=1", "sampler.steps=3"),
     "concept": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
     "salun": ("share=1.0", "steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
+    "forget": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
     "spm": (
         "steps=2",
         "batch_size=2",
@@ -68,6 +69,7 @@ ERASING = [
     "salun",
     "salun_released",
     "spm_static",
+    "forget_me_not",
     "trce",
     "realera",
     "advunlearn",
@@ -98,6 +100,14 @@ EDITED = {
     "salun": ["denoiser"],
     "salun_released": ["denoiser"],
     "spm_static": ["unet.*attentions.*.weight", "!unet.*norm*"],
+    "forget_me_not": [  # what the probabilities of the last cross-attention depend on
+        "denoiser",
+        "!unet.conv_*out.*",
+        *(
+            f"!unet.up_blocks.1.attentions.1.{after}.*"
+            for after in ("proj_out", "*attn2.to_v", "*attn2.to_out", "*norm3", "*ff")
+        ),
+    ],
     "trce": ["cross_attention_kv", "unet.*attn1.*", "unet.*attn2.to_q.*"],
     "advunlearn": ["text_encoder", "!text_encoder.*embeddings*"],
     "advunlearn_fast": ["text_encoder", "!text_encoder.*embeddings*"],

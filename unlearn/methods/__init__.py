@@ -5,6 +5,7 @@ from unlearn.methods.concept_ablation import ConceptAblation
 from unlearn.methods.doco import DoCo
 from unlearn.methods.duge import DUGE
 from unlearn.methods.esd import ESD
+from unlearn.methods.forget_me_not import ForgetMeNot
 from unlearn.methods.mace import MACE
 from unlearn.methods.method import Method
 from unlearn.methods.negative_prompt import NegativePrompt, NegativePromptGuard
@@ -28,6 +29,7 @@ METHODS: dict[str, type[Method]] = {
     "esd": ESD,
     "concept_ablation": ConceptAblation,
     "salun": SalUn,
+    "forget_me_not": ForgetMeNot,
     "spm": SPM,
     "advunlearn": AdvUnlearn,
     "trce": TRCE,
