@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from synthetic_run import score, synthetic_results, synthetic_run
 
-from unlearn.errors import ArtifactError
+from unlearn.errors import ArtifactError, ConfigError
 from unlearn.report import score_table, write_comparison, write_report
 from unlearn.report.plots import Line, by_step
 from unlearn.report.record import Run
@@ -207,5 +207,7 @@ def test_methods_that_ran_one_sequence_are_compared_step_by_step(tmp_path):
     assert (tmp_path / "out" / "steps_erased.svg").exists()
     other = steps(names=("neon", "church", "garbage_truck"))
     synthetic_run(tmp_path / "x", items=False, method="esd", concept="sequence", steps=other)
-    write_comparison([*folders, tmp_path / "x"], tmp_path / "other")
-    assert not (tmp_path / "other" / "steps_retained.svg").exists()
+    with pytest.raises(
+        ConfigError, match=r"another sequence \(neon, church, garbage_truck\) than .*\(church,"
+    ):
+        write_comparison([*folders, tmp_path / "x"], tmp_path / "other")

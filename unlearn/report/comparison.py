@@ -77,6 +77,14 @@ def _check(runs: Sequence[Run], group_by: Sequence[str]) -> None:
                 f"report: the runs differ in their {group} ({', '.join(found)}), so one table of them "
                 f"would compare nothing. Give runs of one {group}, or group the table by {group}."
             )
+    orders: dict[str, list[str]] = {}
+    for run in runs:
+        order = [step["concept"] for step in run.results.get("steps", ())]
+        if orders.setdefault(run.results["concept"], order) != order:
+            raise ConfigError(
+                f"report: {run.folder} erased another sequence ({', '.join(order)}) than the runs before it "
+                f"({', '.join(orders[run.results['concept']])}), so one table of them would compare nothing."
+            )
 
 
 def _plots(section: Section) -> dict[str, Markup]:

@@ -110,15 +110,14 @@ def lines(results: Results) -> list[str]:
 
 
 def compared(runs: Sequence[Run]) -> dict[str, Markup]:
-    """What several methods erase and keep step by step, a line each; nothing unless all ran one sequence.
+    """What several methods erase and keep of one sequence, a line each; nothing if the runs are of none.
 
     A method with several runs has the line of their mean, without intervals.
     """
     sequences = [run.results.get("steps", []) for run in runs]
-    order = [step["concept"] for step in sequences[0]]
-    if not order or any([step["concept"] for step in steps] != order for steps in sequences):
+    if not sequences[0]:
         return {}
-    names = ["original", *map(plain, order)]
+    names = ["original", *(plain(step["concept"]) for step in sequences[0])]
     methods: dict[str, list[list[StepEntry]]] = {}
     names_of = labels(runs)
     for run, steps in zip(runs, sequences, strict=True):
