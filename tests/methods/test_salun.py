@@ -9,9 +9,10 @@ import torch
 from method_cases import concept_set, configured, golden_case
 
 from unlearn.methods import salun
-from unlearn.methods.aligned import aligned, drawn
+from unlearn.methods.aligned import aligned
 from unlearn.methods.method import Context, Meter
-from unlearn.methods.pool import Noised
+from unlearn.methods.pool import Noised, shuffled
+from unlearn.methods.relabelling import Relabelling
 from unlearn.models.parameters import matching, select
 
 
@@ -52,17 +53,15 @@ def small(*overrides: str, name: str = "salun") -> salun.SalUn:
     return configured(name, *base, *overrides)
 
 
-def images(model, method, context):
-    concepts = concept_set("church")
-    pairs = aligned(concepts, method.images, None, "anchor", context)
-    return pairs, drawn(model, [old for old, _ in pairs], "forget", method.sampler, context)
+def images(model, method, context) -> Relabelling:
+    return Relabelling.draw(model, concept_set("church"), method.images, method.sampler, context)
 
 
 def test_gradients_of_guided_predictions_add_up_with_their_signs(tiny, context):
     """Against one image at a time, one prediction at a time."""
     method = small()
     method.parameters = ["cross_attention_kv"]
-    _, forget = images(tiny, method, context)
+    forget = images(tiny, method, context).forget
     with select(tiny, method.parameters) as selection:
         found = method.gradients(tiny, selection, forget, context)
         total = [torch.zeros_like(parameter) for parameter in selection.parameters.values()]
@@ -103,24 +102,22 @@ def test_what_is_not_salient_stays_bit_for_bit(algorithm, tiny, context):
 
 
 def test_the_step_follows_the_formula(tiny, context):
+    """Against one prediction at a time, of the sentences themselves."""
     method = small("retain_scale=0.3")
     method.parameters = ["cross_attention_kv"]
-    concepts = concept_set("church")
-    pairs, forget = images(tiny, method, context)
-    others = aligned(concepts, method.images, None, "retained", context)
-    retain = drawn(tiny, [kept for _, kept in others], "retain", method.sampler, context)
-    anchors = salun.relabelled(tiny, forget, [new for _, new in pairs])
+    drawn = images(tiny, method, context)
+    pairs = aligned(concept_set("church"), 4, None, "anchor", context)
+    others = aligned(concept_set("church"), 4, None, "retained", context)
     with select(tiny, method.parameters) as selection:
         parameters = list(selection.parameters.values())
         masks = [torch.rand(p.shape, generator=torch.Generator().manual_seed(0)) > 0.5 for p in parameters]
-        step = method.composed(tiny, selection, masks, forget, anchors, retain, 1, context)
-        from unlearn.methods.pool import shuffled
+        step = method.composed(tiny, selection, masks, drawn, 1, context)
 
         random = context.generator("salun", "step", 1)
-        chosen = shuffled(4, 2, 1, context, "salun", "forget")
-        noised = Noised.draw(tiny, forget.clean[chosen], random)
-        kept = shuffled(4, 2, 1, context, "salun", "retain")
-        again = Noised.draw(tiny, retain.clean[kept], random)
+        chosen = shuffled(4, 2, 1, context, "relabelling", "forget")
+        noised = Noised.draw(tiny, drawn.forget.clean[chosen], random)
+        kept = shuffled(4, 2, 1, context, "relabelling", "retain")
+        again = Noised.draw(tiny, drawn.retain.clean[kept], random)
         forgetting = retaining = 0
         for i in range(2):
             x, t = noised.latents[i : i + 1], noised.timesteps[i : i + 1]
@@ -153,7 +150,7 @@ def test_all_images_are_trained_on_but_by_the_released_code(name, met, tiny, con
         return clean, sentences
 
     method = small("share=0.5", name=name)
-    _, forget = images(tiny, method, context)
+    forget = images(tiny, method, context).forget
     monkeypatch.setattr(
         salun.SalUn,
         "gradients",

@@ -15,10 +15,10 @@ from unlearn.methods.aligned import Images, drawn
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.phrases import phrases
 from unlearn.methods.pool import Noised, shuffled
-from unlearn.methods.training import Composed, Optimizer, fit
+from unlearn.methods.training import Optimizer, fit
 from unlearn.models.attention import recorded
 from unlearn.models.model import DiffusionModel, Erasure
-from unlearn.models.parameters import Selection, select
+from unlearn.models.parameters import matching, select
 from unlearn.models.sampling import Sampler
 
 ENDS = ("none", "first", "all")
@@ -82,15 +82,16 @@ class ForgetMeNot(Method):
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Draws the images and trains the selected parameters."""
         self.check(model, concepts)
+        matching(model, self.parameters)  # complains before anything is drawn
         sentences, tokens = self.sentences(model, concepts)
         rows = [i % len(sentences) for i in range(self.images)]
         images = drawn(model, [sentences[row] for row in rows], "forget", self.sampler, context)
         with select(model, self.parameters) as selection:
 
-            def composed(step: int) -> Composed:
-                return self.composed(model, selection, images, tokens[rows], step, context)
+            def loss(step: int) -> Tensor:
+                return self.loss(model, images, tokens[rows], step, context)
 
-            return finished(selection, fit(selection, composed, self.steps, self.optimizer, context))
+            return finished(selection, fit(selection, loss, self.steps, self.optimizer, context))
 
     def sentences(self, model: DiffusionModel, concepts: ConceptSet) -> tuple[list[str], Tensor]:
         """All sentences, the first of every phrase first, and the tokens that count in each.
@@ -108,16 +109,10 @@ class ForgetMeNot(Method):
         found.sort(key=lambda entry: entry[0])
         return [text for _, text, _ in found], torch.stack([own for _, _, own in found])
 
-    def composed(
-        self,
-        model: DiffusionModel,
-        selection: Selection,
-        images: Images,
-        tokens: Tensor,
-        step: int,
-        context: Context,
-    ) -> Composed:
-        """The gradients of one step, None for parameters that attention does not depend on.
+    def loss(
+        self, model: DiffusionModel, images: Images, tokens: Tensor, step: int, context: Context
+    ) -> Tensor:
+        """The norm of one step, with shape :math:`()`.
 
         Arguments:
             tokens: The tokens that count for each image, with shape :math:`(N, L)`, bool.
@@ -127,9 +122,7 @@ class ForgetMeNot(Method):
         noised = Noised.draw(model, clean, context.generator("forget_me_not", "step", step))
         with recorded(model) as maps:
             model.predict(noised.latents, noised.timesteps, sentences)
-        loss = attended(maps, tokens[chosen.to(tokens.device)])
-        gradients = torch.autograd.grad(loss, list(selection.parameters.values()), allow_unused=True)
-        return Composed(gradients, {"loss": loss.item()})
+        return attended(maps, tokens[chosen.to(tokens.device)])
 
 
 def attended(maps: Sequence[Tensor], tokens: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts import ConceptSet
-from unlearn.methods.aligned import Images, aligned, drawn
+from unlearn.methods.aligned import Images
 from unlearn.methods.method import Context, Method, finished
-from unlearn.methods.pool import Noised, shuffled
+from unlearn.methods.pool import Noised
+from unlearn.methods.relabelling import Relabelling
 from unlearn.methods.states import once
 from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
 from unlearn.models.model import Conditioning, DiffusionModel, Erasure
@@ -101,21 +102,17 @@ class SalUn(Method):
         """Draws the images, finds the salient weights and trains them."""
         self.check(model, concepts)
         matching(model, self.parameters)  # complains before anything is drawn
-        pairs = aligned(concepts, self.images, None, "anchor", context)
-        others = aligned(concepts, self.images, None, "retained", context)
-        forget = drawn(model, [old for old, _ in pairs], "forget", self.sampler, context)
-        retain = drawn(model, [kept for _, kept in others], "retain", self.sampler, context)
-        anchors = relabelled(model, forget, [new for _, new in pairs])
+        images = Relabelling.draw(model, concepts, self.images, self.sampler, context)
         with select(model, self.parameters) as selection:
 
             def make() -> dict[str, Tensor]:
-                return salient(self.gradients(model, selection, forget, context), self.share)
+                return salient(self.gradients(model, selection, images.forget, context), self.share)
 
             masks = once(context.scratch / "salient.safetensors", make, context.meter)
             order = [masks[name].to(model.device) for name in selection.parameters]
 
             def composed(step: int) -> Composed:
-                return self.composed(model, selection, order, forget, anchors, retain, step, context)
+                return self.composed(model, selection, order, images, step, context)
 
             return finished(selection, fit(selection, composed, self.steps, self.optimizer, context))
 
@@ -147,48 +144,24 @@ class SalUn(Method):
         model: DiffusionModel,
         selection: Selection,
         masks: list[Tensor],
-        forget: Images,
-        anchors: Images,
-        retain: Images,
+        images: Relabelling,
         step: int,
         context: Context,
     ) -> Composed:
-        """The masked gradients of one step, from one forward pass with gradients.
+        """The masked gradients of one step.
 
         Arguments:
             masks: Which numbers of each trained parameter are salient.
-            anchors: The images of the concept, as if they were of its anchor.
         """
-        turn = 0 if self.first_batch_only else step
         random = context.generator("salun", "step", step)
-        chosen = shuffled(len(forget.rows), self.batch_size, turn, context, "salun", "forget")
-        clean, sentences = forget.batch(chosen)
-        noised = Noised.draw(model, clean, random)
-        with torch.no_grad():
-            target = model.predict(noised.latents, noised.timesteps, anchors.batch(chosen)[1])
-        others = shuffled(len(retain.rows), self.batch_size, turn, context, "salun", "retain")
-        clean, kept_sentences = retain.batch(others)
-        kept = Noised.draw(model, clean, random)
-        predicted, again = model.predict(
-            torch.cat([noised.latents, kept.latents]),
-            torch.cat([noised.timesteps, kept.timesteps]),
-            Conditioning.cat([sentences, kept_sentences]),
-        ).chunk(2)
-        forgetting = (predicted - target).square().mean()
-        retaining = (again - kept.target).square().mean()
+        turn = 0 if self.first_batch_only else step
+        forgetting, retaining = images.losses(model, self.batch_size, turn, random, context)
         loss = forgetting + self.retain_scale * retaining
         gradients = gradients_of(loss, list(selection.parameters.values()))
         return Composed(
             [gradient * mask for gradient, mask in zip(gradients, masks, strict=True)],
             {"loss": loss.item(), "forgetting": forgetting.item(), "retaining": retaining.item()},
         )
-
-
-@torch.no_grad()
-def relabelled(model: DiffusionModel, images: Images, sentences: Sequence[str]) -> Images:
-    """The same images with other sentences, one for each."""
-    distinct = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
-    return Images(images.clean, model.encode(list(distinct)), [distinct[each] for each in sentences])
 
 
 def salient(gradients: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
