@@ -65,6 +65,10 @@ MISTAKES = {
     "detector": (["model.clip=pocket_clap"], "model.clip: Unknown detector 'pocket_clap'. Did you mean"),
     "objective": (["objective=erasd"], "objective: Unknown score 'erasd'. Did you mean 'erased'"),
     "tracker": (["tracker.mode=offlin"], "tracker.mode: Unknown mode 'offlin'. Did you mean 'offline'?"),
+    "white box": (
+        ["method=sld", "eval=robust"],
+        "eval.attacks.p4d: P4D takes gradients of erased weights, and SLD",
+    ),
     "no value": (["method"], "method: "),
 }
 

@@ -28,7 +28,9 @@ def mismatches(run: RunConfig, here: bool = True) -> list[str]:
     """
     if found := list(_kinds(run)):  # what follows asks each component for what its kind can tell
         return found
-    checks: list[Callable[[RunConfig], Iterator[str]]] = [_references, _method, _concepts, _prompts, _metrics]
+    checks: list[Callable[[RunConfig], Iterator[str]]] = [
+        _references, _method, _concepts, _prompts, _metrics, _attacks,
+    ]  # fmt: skip
     if here:
         checks += [_files, _device]
     # Two checks may meet the same problem, as of a concept that is not worded for the model.
@@ -112,6 +114,17 @@ def _prompts(run: RunConfig) -> Iterator[str]:
                 yield f"concept: has no prompt of role '{role}' for the world '{run.model.world}'."
     except ConfigError as error:
         yield str(error)
+
+
+def _attacks(run: RunConfig) -> Iterator[str]:
+    if not run.method.continues:
+        for name, attack in run.eval.attacks.items():
+            if attack.white_box:
+                yield (
+                    f"eval.attacks.{name}: {type(attack).__name__} takes gradients of erased weights, and "
+                    f"{type(run.method).__name__} changes none: it acts while sampling. Take it out with "
+                    f"~eval.attacks.{name}."
+                )
 
 
 def _metrics(run: RunConfig) -> Iterator[str]:
