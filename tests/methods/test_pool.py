@@ -35,7 +35,7 @@ def test_a_negative_prompt_is_guided_away_from(tiny):
     assert torch.equal(plain[1], guarded[1])
 
 
-@pytest.mark.parametrize(("count", "size"), [(10, 3), (4, 4), (3, 8), (1, 2)])
+@pytest.mark.parametrize(("count", "size"), [(10, 3), (4, 4), (3, 8), (1, 2), (2, 0)])
 def test_every_pass_meets_everything_once_in_its_own_order(count, size, context):
     steps = 2 * count  # whole passes, whatever the size
     taken = torch.cat([shuffled(count, size, step, context, "test") for step in range(steps)])

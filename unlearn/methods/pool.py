@@ -55,7 +55,7 @@ def shuffled(count: int, size: int, step: int, context: Context, *scope: str | i
         context: Where random numbers come from.
         scope: Names this use of randomness.
     """
-    taken, first = [], step * size
+    taken, first = [torch.empty(0, dtype=torch.long)], step * size
     for turn in range(first // count, (first + size - 1) // count + 1):
         order = torch.randperm(count, generator=context.generator(*scope, "pass", turn))
         taken.append(order[max(first - turn * count, 0) : first + size - turn * count])
