@@ -21,6 +21,7 @@ FEW_STEPS = {
     "esd": ("steps=2", "batch_size=2", "states=1", "sampler.steps=3"),
     "concept": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
     "salun": ("share=1.0", "steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
+    "erasediff": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
     "forget": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
     "spm": (
         "steps=2",
@@ -70,6 +71,7 @@ ERASING = [
     "salun_released",
     "spm_static",
     "forget_me_not",
+    "erasediff",
     "trce",
     "realera",
     "advunlearn",
@@ -100,6 +102,7 @@ EDITED = {
     "salun": ["denoiser"],
     "salun_released": ["denoiser"],
     "spm_static": ["unet.*attentions.*.weight", "!unet.*norm*"],
+    "erasediff": ["no_cross_attention", "!unet.time_embedding.*", "!unet.conv_*out.*"],
     "forget_me_not": [  # what the probabilities of the last cross-attention depend on
         "denoiser",
         "!unet.conv_*out.*",

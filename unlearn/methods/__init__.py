@@ -4,6 +4,7 @@ from unlearn.methods.advunlearn import AdvUnlearn
 from unlearn.methods.concept_ablation import ConceptAblation
 from unlearn.methods.doco import DoCo
 from unlearn.methods.duge import DUGE
+from unlearn.methods.erasediff import EraseDiff
 from unlearn.methods.esd import ESD
 from unlearn.methods.forget_me_not import ForgetMeNot
 from unlearn.methods.mace import MACE
@@ -29,6 +30,7 @@ METHODS: dict[str, type[Method]] = {
     "esd": ESD,
     "concept_ablation": ConceptAblation,
     "salun": SalUn,
+    "erasediff": EraseDiff,
     "forget_me_not": ForgetMeNot,
     "spm": SPM,
     "advunlearn": AdvUnlearn,

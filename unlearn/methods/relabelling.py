@@ -16,6 +16,34 @@ from unlearn.models.sampling import Sampler
 
 
 @dataclass(frozen=True)
+class Task:
+    """What to predict on some latents.
+
+    Attributes:
+        latents: :math:`x_t`, with shape :math:`(B, C, h, w)`.
+        timesteps: :math:`t`, with shape :math:`(B,)`.
+        sentences: What the model is told, :math:`B` rows.
+        target: What it should say, with shape :math:`(B, C, h, w)`.
+    """
+
+    latents: Tensor
+    timesteps: Tensor
+    sentences: Conditioning
+    target: Tensor
+
+
+def losses(model: DiffusionModel, *tasks: Task) -> list[Tensor]:
+    """Mean squared error of each task, from one forward pass for all: each with shape :math:`()`."""
+    predicted = model.predict(
+        torch.cat([task.latents for task in tasks]),
+        torch.cat([task.timesteps for task in tasks]),
+        Conditioning.cat([task.sentences for task in tasks]),
+    )
+    parts = torch.split(predicted, [len(task.latents) for task in tasks])
+    return [(part - task.target).square().mean() for part, task in zip(parts, tasks, strict=True)]
+
+
+@dataclass(frozen=True)
 class Relabelling:
     r"""What the original model draws for sentences with a concept and with what stays.
 
@@ -43,10 +71,10 @@ class Relabelling:
         labels = Images(forget.clean, model.encode(list(distinct)), [distinct[new] for _, new in pairs])
         return cls(forget, labels, retain)
 
-    def losses(
+    def tasks(
         self, model: DiffusionModel, size: int, turn: int, random: Generator, context: Context
-    ) -> tuple[Tensor, Tensor]:
-        r"""What is to fall in one step, from one forward pass with gradients.
+    ) -> tuple[Task, Task]:
+        r"""What is to fall in one step.
 
         Arguments:
             size: Images of either kind.
@@ -54,9 +82,8 @@ class Relabelling:
             random: For noise and timesteps.
 
         Returns:
-            :math:`\overline{\| \epsilon_\theta(x_t, t, c) - \mathrm{sg}\, \epsilon_\theta(x_t, t, a) \|^2}`
-            on images of the concept, and the denoising loss on those of what stays, each a mean with shape
-            :math:`()`.
+            On images of the concept, the prediction for :math:`c` is to be what the model as trained so far
+            predicts for :math:`a`, without gradient; on those of what stays, the noise.
         """
         chosen = shuffled(len(self.forget.rows), size, turn, context, "relabelling", "forget")
         clean, sentences = self.forget.batch(chosen)
@@ -66,9 +93,7 @@ class Relabelling:
         others = shuffled(len(self.retain.rows), size, turn, context, "relabelling", "retain")
         clean, kept_sentences = self.retain.batch(others)
         kept = Noised.draw(model, clean, random)
-        predicted, again = model.predict(
-            torch.cat([noised.latents, kept.latents]),
-            torch.cat([noised.timesteps, kept.timesteps]),
-            Conditioning.cat([sentences, kept_sentences]),
-        ).chunk(2)
-        return (predicted - target).square().mean(), (again - kept.target).square().mean()
+        return (
+            Task(noised.latents, noised.timesteps, sentences, target),
+            Task(kept.latents, kept.timesteps, kept_sentences, kept.target),
+        )

@@ -13,7 +13,7 @@ from unlearn.concepts import ConceptSet
 from unlearn.methods.aligned import Images
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.pool import Noised
-from unlearn.methods.relabelling import Relabelling
+from unlearn.methods.relabelling import Relabelling, losses
 from unlearn.methods.states import once
 from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
 from unlearn.models.model import Conditioning, DiffusionModel, Erasure
@@ -155,7 +155,7 @@ class SalUn(Method):
         """
         random = context.generator("salun", "step", step)
         turn = 0 if self.first_batch_only else step
-        forgetting, retaining = images.losses(model, self.batch_size, turn, random, context)
+        forgetting, retaining = losses(model, *images.tasks(model, self.batch_size, turn, random, context))
         loss = forgetting + self.retain_scale * retaining
         gradients = gradients_of(loss, list(selection.parameters.values()))
         return Composed(
