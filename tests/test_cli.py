@@ -87,7 +87,7 @@ def test_a_bug_shows_where_it_is(failing, capsys):
         ("unlearn ", {f"{name} " for name in COMMANDS}),
         ("unlearn rep", {"report "}),
         ("unlearn list me", {"methods ", "metrics "}),
-        ("unlearn show method=uc", {"method=uce", "method=uce_2023"}),
+        ("unlearn show method=uc", {"method=uce", "method=uce_2023", "method=uce_moderate"}),
         ("unlearn run tracker=", {"tracker=none", "tracker=wandb"}),
         ("unlearn run met", {"method.", "method="}),
         ("unlearn run seeds.", {"seeds.attack=", "seeds.erase=", "seeds.generate="}),

@@ -22,6 +22,15 @@ FEW_STEPS = {
     "concept": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
     "salun": ("share=1.0", "steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
     "erasediff": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
+    "selective": (
+        "steps=2",
+        "batch_size=2",
+        "images=2",
+        "replay=2",
+        "fisher_images=1",
+        "fisher_timesteps=2",
+        "sampler.steps=3",
+    ),
     "forget": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
     "spm": (
         "steps=2",
@@ -72,6 +81,8 @@ ERASING = [
     "spm_static",
     "forget_me_not",
     "erasediff",
+    "selective_amnesia",
+    "selective_amnesia_nudity",
     "trce",
     "realera",
     "advunlearn",
@@ -102,7 +113,11 @@ EDITED = {
     "salun": ["denoiser"],
     "salun_released": ["denoiser"],
     "spm_static": ["unet.*attentions.*.weight", "!unet.*norm*"],
-    "erasediff": ["no_cross_attention", "!unet.time_embedding.*", "!unet.conv_*out.*"],
+    "selective_amnesia": ["denoiser"],
+    **{
+        name: ["no_cross_attention", "!unet.time_embedding.*", "!unet.conv_*out.*"]
+        for name in ("selective_amnesia_nudity", "erasediff")
+    },
     "forget_me_not": [  # what the probabilities of the last cross-attention depend on
         "denoiser",
         "!unet.conv_*out.*",

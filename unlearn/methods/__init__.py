@@ -16,6 +16,7 @@ from unlearn.methods.rece import RECE
 from unlearn.methods.rg import RG
 from unlearn.methods.safree import SAFREE, SAFREEGuard
 from unlearn.methods.salun import SalUn
+from unlearn.methods.selective_amnesia import SelectiveAmnesia
 from unlearn.methods.sld import SLD, SLDGuard
 from unlearn.methods.spm import SPM, SPMGuard
 from unlearn.methods.trce import TRCE
@@ -31,6 +32,7 @@ METHODS: dict[str, type[Method]] = {
     "concept_ablation": ConceptAblation,
     "salun": SalUn,
     "erasediff": EraseDiff,
+    "selective_amnesia": SelectiveAmnesia,
     "forget_me_not": ForgetMeNot,
     "spm": SPM,
     "advunlearn": AdvUnlearn,

@@ -66,12 +66,12 @@ def aligned(
     """Sentences with a concept, and the same ones with something else.
 
     Concepts take turns. Sentences around the phrases of each follow in passes of random order that meet each
-    once, and so do the partners.
+    once, and so do retained phrases.
 
     Arguments:
         count: How many pairs.
         sentences: How many sentences around each phrase; None takes all.
-        partners: ``anchor``, or ``retained``: the anchor and all retained phrases.
+        partners: ``anchor``, or ``retained``: in turn the anchor and a retained phrase.
     """
     parts = [
         _aligned(concept, -(-count // len(concepts.erase)), sentences, partners, concepts.phrases, context)
@@ -89,15 +89,14 @@ def _aligned(
     context: Context,
 ) -> list[tuple[str, str]]:
     asked = list(product(concept.phrases, concept.sentences[:sentences]))
-    others = [concept.anchor]
-    if partners == "retained":
-        others = list(
-            dict.fromkeys([*others, *(phrase for phrase in concept.retain if phrase not in erased)])
-        )
     scope = ("aligned", concept.phrases[0])
     left = shuffled(len(asked), count, 0, context, *scope, "sentence").tolist()
-    right = shuffled(len(others), count, 0, context, *scope, "partner").tolist()
+    others = [concept.anchor] * count
+    kept = [phrase for phrase in concept.retain if phrase not in erased]
+    if partners == "retained" and kept:
+        right = shuffled(len(kept), count // 2, 0, context, *scope, "partner").tolist()
+        others[1::2] = [kept[j] for j in right]
     return [
-        (fill(asked[i][1], asked[i][0]), fill(asked[i][1], others[j]))
-        for i, j in zip(left, right, strict=True)
+        (fill(asked[i][1], asked[i][0]), fill(asked[i][1], other))
+        for i, other in zip(left, others, strict=True)
     ]

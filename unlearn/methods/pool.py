@@ -68,7 +68,7 @@ class Noised:
 
     Attributes:
         latents: :math:`x_t`, with shape :math:`(B, C, h, w)`.
-        timesteps: :math:`t`, uniform over all, with shape :math:`(B,)`.
+        timesteps: :math:`t`, with shape :math:`(B,)`.
         target: What a prediction estimates, with shape :math:`(B, C, h, w)`.
     """
 
@@ -78,8 +78,15 @@ class Noised:
 
     @classmethod
     def draw(cls, model: DiffusionModel, clean: Tensor, random: torch.Generator) -> Noised:
-        """Adds noise to latents with shape :math:`(B, C, h, w)`, on any device."""
-        t = torch.randint(len(model.alphas_cumprod), (len(clean),), generator=random).to(model.device)
+        """Adds noise at random timesteps to latents with shape :math:`(B, C, h, w)`, on any device."""
+        return cls.at(
+            model, clean, torch.randint(len(model.alphas_cumprod), (len(clean),), generator=random), random
+        )
+
+    @classmethod
+    def at(cls, model: DiffusionModel, clean: Tensor, timesteps: Tensor, random: torch.Generator) -> Noised:
+        """Adds noise at the given timesteps, with shape :math:`(B,)`."""
+        t = timesteps.to(model.device)
         noise = torch.randn(clean.shape, generator=random).to(model.device, model.dtype)
         clean = clean.to(noise)
         return cls(model.add_noise(clean, noise, t), t, model.target(clean, noise, t))

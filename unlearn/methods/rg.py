@@ -55,8 +55,8 @@ class RG(Method):
     Attributes:
         parameters: What is trained: names of selections or patterns over parameter names.
         sentences: Distinct sentences around each phrase; None takes all.
-        partners: What stands in the concept's place: its ``anchor``, or ``retained``, the anchor and all its
-            retained phrases in turn.
+        partners: What stands in the concept's place: its ``anchor``, or ``retained``, in turn the anchor and
+            one of its retained phrases.
         images: Pairs of images that the original model draws beforehand.
         alpha: :math:`\alpha`.
         restrict: Whether conflicts are taken out; without, it is the plain sum.
