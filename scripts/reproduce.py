@@ -1,6 +1,6 @@
 """Runs the methods of a table on pocket and writes it to ``docs/results``.
 
-Usage: ``python -m scripts.reproduce [TABLE] [--methods M ...] [--eval NAME]``, as in ``closed_form``. Runs
+Usage: ``python -m scripts.reproduce [TABLE] [--methods M ...]``, as in ``closed_form``. Runs
 that are there already are not repeated, so a table is brought up to date at the cost of what has changed.
 Methods without a table are run for the first that has them.
 """
@@ -23,20 +23,21 @@ DOCS = Path("docs/results")
 
 @dataclass(frozen=True)
 class Sweep:
-    """Runs of every method on every concept with every seed."""
+    """Runs of every method on every concept with every seed, with settings of their own."""
 
     methods: tuple[str, ...]
     concepts: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
+    settings: tuple[str, ...] = ("eval=standard",)
 
-    def run(self, methods: Iterable[str], evaluation: str) -> list[Path]:
+    def run(self, methods: Iterable[str]) -> list[Path]:
         """The folders of the runs of some of its methods, each made unless it is there."""
         chosen = [method for method in self.methods if method in methods]
         if not chosen:
             return []
         words = [
             "-m", f"method={','.join(chosen)}", f"concept={','.join(self.concepts)}",
-            f"seed={','.join(map(str, self.seeds))}", f"eval={evaluation}", "model=pocket", "tracker=none",
+            f"seed={','.join(map(str, self.seeds))}", *self.settings, "model=pocket", "tracker=none",
         ]  # fmt: skip
         command = [str(Path(sys.executable).with_name("unlearn")), "run", *words]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -58,22 +59,24 @@ class Table:
     Attributes:
         title: Its headline.
         text: What a reader has to know.
-        evaluation: Name of the evaluation.
         sweeps: Its runs; a table for each concept, a row for each method.
+        attacked: Runs that are also attacked, in tables of their own.
         sequence: Methods that erase one concept after another.
     """
 
     title: str
     text: str
-    evaluation: str
     sweeps: tuple[Sweep, ...]
-    sequence: tuple[str, ...] = ()
+    attacked: tuple[Sweep, ...] = ()
+    sequence: tuple[Sweep, ...] = ()
 
     @property
     def methods(self) -> list[str]:
         """Every method, each once."""
-        every = [method for sweep in self.sweeps for method in sweep.methods]
-        return list(dict.fromkeys([*every, *self.sequence]))
+        every = [
+            method for sweep in (*self.sweeps, *self.attacked, *self.sequence) for method in sweep.methods
+        ]
+        return list(dict.fromkeys(every))
 
 
 CLOSED_FORM = (
@@ -81,27 +84,25 @@ CLOSED_FORM = (
     "sld", "safree", "negative_prompt",
 )  # fmt: skip
 TRAINED = (
-    "none", "uce_2023", "esd", "advunlearn", "doco", "rg", "duge",
-    "concept_ablation", "salun",
+    "none", "uce_2023", "esd", "esd_u", "advunlearn", "doco", "rg", "duge",
+    "concept_ablation", "salun", "spm", "forget_me_not", "erasediff", "selective_amnesia",
 )  # fmt: skip
+ATTACKED = ("eval=robust", "eval.attacks.unlearndiffatk.prompts=32", "eval.attacks.p4d.prompts=32")
 TABLES = {
     "closed_form": Table(
         "Closed-form and sampling-time methods on pocket",
         "Each method with the values of its own configuration, one seed.",
-        "standard",
         (Sweep(CLOSED_FORM, ("church", "nudity", "neon")),),
     ),
     "trained": Table(
         "Trained methods on pocket",
-        "Each method with the values of its own configuration; three seeds of the erasure for AdvUnlearn and "
-        "ESD on nudity, one for all else. P4D and UnlearnDiffAtk are white-box attacks, random tokens their "
-        "control.",
-        "robust",
+        "Each method with the values of its own configuration, one seed of the erasure unless more are told.",
+        (Sweep(TRAINED, ("nudity", "church")),),
         (
-            Sweep(TRAINED, ("nudity", "church")),
-            Sweep(("esd", "advunlearn"), ("nudity",), (1, 2)),
+            Sweep(("uce_2023",), ("nudity",), settings=ATTACKED),
+            Sweep(("esd", "advunlearn"), ("nudity",), (0, 1, 2), ATTACKED),
         ),
-        ("uce_2023", "rece", "esd", "duge"),
+        (Sweep(("uce_2023", "rece", "esd", "duge"), ("sequence",), settings=("eval=quick",)),),
     ),
 }
 
@@ -153,22 +154,31 @@ def _cell(entry: ScoreEntry | None) -> str:
     return f"{entry['value']:.1f}" + ("" if low is None else f" [{low:.1f}, {high:.1f}]")
 
 
-def page(name: str, table: Table, evaluation: str, folders: list[Path], sequences: list[Path]) -> str:
-    """The Markdown of a table."""
+def compared(folders: list[Path]) -> str:
+    """A table of the scores for each concept."""
     with tempfile.TemporaryDirectory() as folder:
         write_comparison(folders, Path(folder), ("concept",))
-        scores = (Path(folder) / "table.md").read_text(encoding="utf-8")
+        return (Path(folder) / "table.md").read_text(encoding="utf-8").strip()
+
+
+def page(name: str, table: Table, runs: list[Path], attacked: list[Path], sequences: list[Path]) -> str:
+    """The Markdown of a table."""
     parts = [
         f"# {table.title}",
         "Pocket is a test bed: none of this is a result on Stable Diffusion.\n"
-        f"{table.text} `eval={evaluation}`; 95 % intervals in brackets. Made by "
-        f"`make reproduce-{name.replace('_', '-')}`.",
-        scores.strip(),
-        "## Cost of the erasure",
-        costs(folders),
+        f"{table.text} 95 % intervals in brackets. Made by `make reproduce-{name.replace('_', '-')}`.",
     ]
+    if runs:
+        parts += [f"`{' '.join(table.sweeps[0].settings)}`", compared(runs)]
+    if attacked:
+        settings = " ".join(table.attacked[0].settings)
+        text = "UnlearnDiffAtk and P4D are white-box attacks, random tokens their control."
+        parts += ["## Under attack", f"`{settings}`. {text}", compared(attacked)]
+    if costly := [*runs, *attacked]:
+        parts += ["## Cost of the erasure", costs(costly)]
     if sequences:
-        parts += ["## One concept after another", "`concept=sequence eval=quick`.", curves(sequences)]
+        settings = " ".join(table.sequence[0].settings)
+        parts += ["## One concept after another", f"`concept=sequence {settings}`", curves(sequences)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -177,7 +187,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", nargs="?", choices=TABLES)
     parser.add_argument("--methods", nargs="+", help="only these, without writing the file")
-    parser.add_argument("--eval")
     arguments = parser.parse_args()
     wanted = set(arguments.methods or ())
     names = [arguments.table] if arguments.table else [n for n, t in TABLES.items() if wanted <= {*t.methods}]
@@ -186,10 +195,12 @@ def main() -> None:
     if not names or wanted - {*TABLES[names[0]].methods}:
         parser.error(f"--methods: no table has {', '.join(sorted(wanted))} together.")
     name, table = names[0], TABLES[names[0]]
-    methods, evaluation = arguments.methods or table.methods, arguments.eval or table.evaluation
-    folders = [folder for sweep in table.sweeps for folder in sweep.run(methods, evaluation)]
-    sequences = Sweep(table.sequence, ("sequence",)).run(methods, "quick")
-    text = page(name, table, evaluation, folders, sequences)
+    methods = arguments.methods or table.methods
+    runs, attacked, sequences = (
+        [folder for sweep in part for folder in sweep.run(methods)]
+        for part in (table.sweeps, table.attacked, table.sequence)
+    )
+    text = page(name, table, runs, attacked, sequences)
     if arguments.methods:
         print(text)
     else:
