@@ -4,9 +4,11 @@
 
 The plain recipe, written out below, holds a second, frozen denoiser, calls it and the trained one apart for
 each prediction, and draws the latents of every step, attack steps too, by a trajectory of their own from
-noise to a random timestep. Both train the same parameters on batches of the same size, with pocket's values.
-What ours draws once before training is shared out over all steps that are configured: its cost is taken from
-two runs of different length. ``mid`` is a random denoiser of 50 million parameters on 32 by 32 latents.
+noise to a random timestep; DoCo's encodes the images and sentences of each step. Both train the same
+parameters on batches of the same size, with pocket's values. Ours is timed as a whole, with what it draws
+once before training; of the plain one some steps are timed, warm-up among them in its share. DoCo's images of
+anchors are drawn beforehand by both, and not timed. ``mid`` is a random denoiser of 50 million parameters on
+16 by 16 latents, with batches of two.
 
 With ``--memory`` each trains two steps of one latent in a process of its own; printed is the highest memory
 above that of the loaded model, plus the denoiser's weights: text encoder, data and libraries are in neither.
@@ -31,14 +33,16 @@ from torch import Tensor, nn
 
 from unlearn.api import configure, load_model
 from unlearn.concepts import ConceptSet
+from unlearn.methods.anchors import Anchors
 from unlearn.methods.discriminator import Opponent, unrecognised
-from unlearn.methods.method import Context, Meter, Method
+from unlearn.methods.doco import DoCo
+from unlearn.methods.method import Context, Meter
 from unlearn.methods.surgery import clipped, protected
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.parameters import select
 
 METHODS = ("esd", "advunlearn", "doco")
-RESOLUTIONS = {"pocket": 64, "mid": 256}
+RESOLUTIONS = {"pocket": 64, "mid": 128}
 
 
 @dataclass
@@ -121,6 +125,32 @@ def plain_esd(
     return step
 
 
+def advunlearn_gradients(
+    plain: Plain,
+    forget: tuple[Tensor, Tensor, Conditioning, Tensor],
+    retain: tuple[Tensor, Tensor, Conditioning, Tensor],
+    empty: Conditioning,
+    eta: float,
+    gamma: float,
+    parameters: Sequence[Tensor],
+) -> Sequence[Tensor | None]:
+    """Five predictions apart, and the gradient of two.
+
+    Either side has its latents, their timesteps, what the original text encoder makes of the prompts, and
+    embeddings for the trained one.
+    """
+    x, t, concept, attacked = forget
+    asked = plain.original(x, t, concept)
+    nothing = plain.original(x, t, empty.repeat(len(x)))
+    target = nothing - eta * (asked - nothing)
+    loss = (plain.model.predict(x, t, plain.model.encode_embeddings(attacked)) - target).square().mean()
+    y, u, captions, said = retain
+    wanted = plain.original(y, u, captions)
+    again = plain.model.predict(y, u, plain.model.encode_embeddings(said))
+    loss = loss + gamma * (again - wanted).square().mean()
+    return torch.autograd.grad(loss, parameters, allow_unused=True)
+
+
 def plain_advunlearn(
     method: Any, plain: Plain, concepts: ConceptSet, parameters: list[Tensor]
 ) -> Callable[[], None]:
@@ -134,8 +164,10 @@ def plain_advunlearn(
         captions = model.encode(kept)
     gamma = next(iter(method.scales(concepts).values()))
     adam = torch.optim.Adam(parameters, lr=method.optimizer.lr)
+    done = 0
 
     def step() -> None:
+        nonlocal done
         rows = torch.randint(len(sentences), (method.batch_size,), generator=plain.random)
         own = slots[rows]
 
@@ -145,35 +177,61 @@ def plain_advunlearn(
             embedded = model.encode_embeddings(attack.embed(model, own, perturbation))
             return (model.predict(latents, t, embedded) - wanted).square().mean()
 
-        perturbation, _ = attack.search(attack.begin(model, own, None, plain.random), attacked)
-        latents, t = plain.drawn(concept[rows.tolist()], empty, method.sampler)
-        asked = plain.original(latents, t, concept[rows.tolist()])
-        nothing = plain.original(latents, t, empty.repeat(len(latents)))
-        target = nothing - method.negative_guidance * (asked - nothing)
-        embedded = model.encode_embeddings(attack.embed(model, own, perturbation.detach()))
-        loss = (model.predict(latents, t, embedded) - target).square().mean()
+        asked = model.embed(own.plain)
+        if done >= method.warmup:
+            start = attack.begin(model, own, None, plain.random)
+            asked = attack.embed(model, own, attack.search(start, attacked)[0].detach())
+        done += 1
+        x, t = plain.drawn(concept[rows.tolist()], empty, method.sampler)
         chosen = torch.randint(len(kept), (method.retain_batch_size,), generator=plain.random).tolist()
-        latents, t = plain.drawn(captions[chosen], empty, method.sampler)
-        wanted = plain.original(latents, t, captions[chosen])
-        again = model.predict(latents, t, model.encode([kept[i] for i in chosen]))
-        loss = loss + gamma * (again - wanted).square().mean()
-        apply(adam, parameters, torch.autograd.grad(loss, parameters, allow_unused=True))
+        y, u = plain.drawn(captions[chosen], empty, method.sampler)
+        said = model.embed(model.tokenize([kept[i] for i in chosen]))
+        eta = method.negative_guidance
+        forget, retain = (x, t, concept[rows.tolist()], asked), (y, u, captions[chosen], said)
+        apply(adam, parameters, advunlearn_gradients(plain, forget, retain, empty, eta, gamma, parameters))
 
     return step
+
+
+def doco_gradients(
+    method: Any,
+    plain: Plain,
+    opponent: Opponent,
+    latents: Tensor,
+    t: Tensor,
+    both: Conditioning,
+    target: Tensor,
+    parameters: Sequence[Tensor],
+) -> tuple[Callable[[], Sequence[Tensor]], Tensor]:
+    """One graph for both halves, the concept's and the anchor's.
+
+    Returns:
+        What gives the gradients, two passes back through all, and what the discriminator is shown.
+    """
+    forgotten, retained = plain.model.predict(latents, t, both).chunk(2)
+    fake = plain.model.denoised(latents[: len(forgotten)], t[: len(forgotten)], forgotten)
+
+    def gradients() -> Sequence[Tensor]:
+        loss = unrecognised(opponent.network(fake))
+        again = (retained - target).square().mean()
+        g = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+        h = torch.autograd.grad(again, parameters, materialize_grads=True)
+        return protected(clipped(g, 1.0), clipped(h, 1.0), method.share, method.rule)[0]
+
+    return gradients, fake.detach()
 
 
 def plain_doco(
     method: Any, plain: Plain, concepts: ConceptSet, parameters: list[Tensor]
 ) -> Callable[[], None]:
-    """DoCo's step: one graph for both losses, and the frozen denoiser apart; warm-up steps are the same.
+    """DoCo's step: images and sentences encoded, one graph for both losses, the frozen denoiser apart.
 
-    The images of anchors are drawn beforehand by both recipes, and stand for noise here.
+    Warm-up steps are the same, but that the denoiser stays. The images of anchors are noise here.
     """
-    model = plain.model
+    model, resolution = plain.model, method.sampler.resolution
     pairs = [pair for concept in concepts.erase.values() for pair in concept.sentence_pairs()]
-    with torch.no_grad():
-        erased, anchored = model.encode([old for old, _ in pairs]), model.encode([new for _, new in pairs])
-    shape = model.latent_shape(method.sampler.resolution)
+    shape = model.latent_shape(resolution)
+    pixels = torch.rand(method.images, 3, resolution, resolution, generator=plain.random)
     images = torch.randn(method.images, *shape, generator=plain.random)
     rate = min(method.discriminator_lr.values())
     with tempfile.TemporaryDirectory() as folder:
@@ -188,18 +246,17 @@ def plain_doco(
         rows = (chosen % len(pairs)).tolist()
         t = torch.randint(len(model.alphas_cumprod), (2 * size,), generator=plain.random)
         noise = torch.randn(2 * size, *shape, generator=plain.random)
-        x = model.add_noise(images[chosen], noise, t)
-        both = Conditioning.cat([erased[rows[:size]], anchored[rows[size:]]])
-        forgotten, retained = model.predict(x, t, both).chunk(2)
-        original = plain.original(x[:size], t[:size], anchored[rows[:size]])
-        fake = model.denoised(x[:size], t[:size], forgotten)
+        with torch.no_grad():
+            clean = model.encode_images(pixels[chosen])
+            both = model.encode([pairs[i][k >= size] for k, i in enumerate(rows)])
+            anchored = model.encode([pairs[i][1] for i in rows[:size]])
+        x = model.add_noise(clean, noise, t)
+        target = model.target(clean, noise, t)[size:]
+        gradients, fake = doco_gradients(method, plain, opponent, x, t, both, target, parameters)
         if done >= method.warmup:
-            loss = unrecognised(opponent.network(fake))
-            again = (retained - model.target(images[chosen], noise, t)[size:]).square().mean()
-            g = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
-            h = torch.autograd.grad(again, parameters, materialize_grads=True)
-            apply(adam, parameters, protected(clipped(g, 1.0), clipped(h, 1.0), method.share, method.rule)[0])
-        opponent.learn(model.denoised(x[:size], t[:size], original), fake.detach(), False)
+            apply(adam, parameters, gradients())
+        original = plain.original(x[:size], t[:size], anchored)
+        opponent.learn(model.denoised(x[:size], t[:size], original), fake, False)
         done += 1
 
     return step
@@ -220,23 +277,27 @@ def context_of(model: DiffusionModel, folder: Path) -> Context:
     return Context(seed=0, scratch=folder, log=lambda *_: None, progress=False, meter=Meter(model))
 
 
-def prepared(name: str, unet: str, *overrides: str) -> tuple[DiffusionModel, Method, ConceptSet]:
+def prepared(name: str, unet: str, *overrides: str) -> tuple[Any, Any, ConceptSet]:
     """The model, the method with pocket's values, and nudity."""
-    resolution = f"model.sampler.resolution={RESOLUTIONS[unet]}"
-    config = configure(f"method={name}", "concept=nudity", "tracker=none", resolution, *overrides)
-    model = load_model(config.model)
+    settings = [f"model.sampler.resolution={RESOLUTIONS[unet]}"]
+    if unet == "mid":
+        settings += ["method.batch_size=2", "model.sampler.batch_size=4"]
+        settings += ["method.retain_batch_size=2"] if name == "advunlearn" else []
+    config = configure(f"method={name}", "concept=nudity", "tracker=none", *settings, *overrides)
+    model: Any = load_model(config.model)
     if unet == "mid":
         from diffusers import UNet2DConditionModel
 
         torch.manual_seed(0)
         own = dict(model.parts["unet"].config)
         own |= {
-            "sample_size": 32,
+            "sample_size": 16,
             "block_out_channels": (128, 256, 512),
             "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
             "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         }
-        network = UNet2DConditionModel.from_config(own).eval().requires_grad_(False)
+        network: Any = UNet2DConditionModel.from_config(own)  # type: ignore[no-untyped-call]
+        network.eval().requires_grad_(False)
         model = type(model)(
             model.folder, model.parts | {"unet": network}, model.tokenizer, model.scheduler_config
         )
@@ -249,39 +310,34 @@ def opened(model: DiffusionModel, method: Any) -> Any:
     return select(model, names)
 
 
-def ours(model: DiffusionModel, method: Any, concepts: ConceptSet, steps: int) -> float:
-    """Seconds of a training of so many steps, with what it does beforehand."""
-    short = replace(method, steps=steps)
+def ours(model: DiffusionModel, method: Any, concepts: ConceptSet) -> float:
+    """Seconds of a training, with what it does beforehand."""
     with tempfile.TemporaryDirectory() as folder:
+        context = context_of(model, Path(folder))
+        if isinstance(method, DoCo):
+            Anchors.draw(model, concepts, method.images, method.sampler, context)
         start = time.perf_counter()
-        short.erase(model, concepts, context_of(model, Path(folder)))
+        method.erase(model, concepts, context)
         return time.perf_counter() - start
 
 
 def seconds(name: str, unet: str, steps: int) -> None:
     """Prints the seconds a step of both, over a training as long as configured."""
     model, method, concepts = prepared(name, unet)
-    total = method.steps  # type: ignore[attr-defined]
-    # Warm-up is a part of the training that costs less: both recipes take their share of it.
-    share = getattr(method, "warmup", 0) / total
-    few, many = steps, 3 * steps
-    if share:
-        method = replace(method, warmup=0)  # type: ignore[type-var]
-    one, three = ours(model, method, concepts, few), ours(model, method, concepts, many)
-    each = (three - one) / (many - few)
-    before = one - few * each
+    total = method.steps
+    mine = ours(model, method, concepts) / total
+    if share := getattr(method, "warmup", 0) / total:
+        method = replace(method, warmup=round(share * steps))
     plain = Plain.copied(model)
     with opened(model, method) as selection:
         step = PLAIN[name](method, plain, concepts, list(selection.parameters.values()))
-        step()
         start = time.perf_counter()
-        for _ in range(many):
+        for _ in range(steps):
             step()
-        other = (time.perf_counter() - start) / many
-    mine = each + max(before, 0.0) / total
+        other = (time.perf_counter() - start) / steps
     print(
-        f"{name:12} {unet:6} plain {1000 * other:8.1f} ms a step   ours {1000 * mine:8.1f} ms "
-        f"({1000 * each:.1f} and {before:.1f} s beforehand over {total} steps)   ratio {other / mine:5.2f}",
+        f"{name:12} {unet:6} plain {1000 * other:8.1f} ms a step   ours {1000 * mine:8.1f} ms over {total} "
+        f"steps   ratio {other / mine:5.2f}",
         flush=True,
     )
 
@@ -296,10 +352,11 @@ def memory(name: str, unet: str, recipe: str) -> None:
     # One latent a step, as the authors train; else activations hide what is compared.
     model, method, concepts = prepared(name, unet, "method.batch_size=1", "model.sampler.batch_size=1")
     weights = sum(p.numel() * 4 for p in model.parts["unet"].parameters()) / 2**20
-    method = replace(method, warmup=0) if hasattr(method, "warmup") else method  # type: ignore[type-var]
+    method = replace(method, steps=2)
+    method = replace(method, warmup=0) if hasattr(method, "warmup") else method
     before = highest()
     if recipe == "ours":
-        ours(model, method, concepts, 2)
+        ours(model, method, concepts)
     else:
         plain = Plain.copied(model)
         with opened(model, method) as selection:
@@ -314,7 +371,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--unet", choices=RESOLUTIONS, default="pocket")
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=12, help="steps of the plain recipe that are timed")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--recipe", choices=("plain", "ours"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -17,24 +17,34 @@ from unlearn.methods.anchors import Anchors
 from unlearn.methods.discriminator import Opponent
 from unlearn.methods.method import Context, Meter
 from unlearn.methods.pool import Noised
+from unlearn.methods.predicted import Predicted
 from unlearn.methods.training import fit
 from unlearn.models.parameters import matching, select
 from unlearn.models.start_token import start_token_detached
 
 
 def small(*overrides: str, name: str = "doco") -> doco.DoCo:
-    base = ("steps=6", "warmup=2", "batch_size=2", "images=4", "optimizer.lr=1e-3", "sampler.steps=3")
+    base = (
+        "steps=6",
+        "warmup=2",
+        "batch_size=2",
+        "images=4",
+        "draws=2",
+        "optimizer.lr=1e-3",
+        "sampler.steps=3",
+    )
     return configured(name, *base, *overrides)
 
 
-def begun(model, method, context) -> tuple[Anchors, Opponent]:
+def begun(model, method, context) -> tuple[Predicted, Opponent]:
     anchors = Anchors.draw(model, concept_set("church"), method.images, method.sampler, context)
-    return anchors, Opponent.begin(anchors.images, 1e-3, model.device, context)
+    predicted = Predicted.draw(model, anchors, 2 * method.images, 3, context)
+    return predicted, Opponent.begin(anchors.images, 1e-3, model.device, context)
 
 
 def test_only_the_discriminator_learns_in_the_warm_up(tiny, context):
     method = small("warmup=5")
-    anchors, opponent = begun(tiny, method, context)
+    predicted, opponent = begun(tiny, method, context)
     before = {name: value.clone() for name, value in opponent.network.state_dict().items()}
     with select(tiny, method.parameters) as selection:
         originals = {name: value.detach().clone() for name, value in selection.parameters.items()}
@@ -52,7 +62,7 @@ def test_only_the_discriminator_learns_in_the_warm_up(tiny, context):
         own = replace(context, log=log)
         fit(
             selection,
-            lambda step: method.play(tiny, selection, anchors, opponent, step, context),
+            lambda step: method.play(tiny, selection, predicted, opponent, step, context),
             6,
             method.optimizer,
             own,
@@ -63,10 +73,10 @@ def test_only_the_discriminator_learns_in_the_warm_up(tiny, context):
 
 def test_the_denoiser_leaves_no_gradient_in_the_discriminator(tiny, context, monkeypatch):
     method = small("warmup=0")
-    anchors, opponent = begun(tiny, method, context)
+    predicted, opponent = begun(tiny, method, context)
     monkeypatch.setattr(Opponent, "learn", lambda *_: {"loss": 0.0})
     with select(tiny, method.parameters) as selection:
-        step = method.play(tiny, selection, anchors, opponent, 0, context)
+        step = method.play(tiny, selection, predicted, opponent, 0, context)
     assert all(gradient.abs().max() > 0 for gradient in step.gradients)
     assert all(parameter.grad is None for parameter in opponent.network.parameters())
     assert all(parameter.grad is None for _, parameter in tiny.named_parameters())
@@ -86,29 +96,29 @@ def test_the_discriminator_is_tainted_after_the_warm_up_only_and_as_released_onl
 def test_the_step_is_surgery_on_the_gradients_of_both_losses(tiny, context):
     """From a joint graph of all rows, computed the long way round."""
     method = small("warmup=0", "share=0.7", "clip_norm=0.05", "retain_weight=0.25")
-    anchors, opponent = begun(tiny, method, context)
+    predicted, opponent = begun(tiny, method, context)
     random = context.generator("doco", "step", 3)
-    batch, others = (anchors.batch(2, 3, context, *scope) for scope in ((), ("retained",)))
-    noised, kept = (Noised.draw(tiny, each.clean, random) for each in (batch, others))
+    batch, others = predicted.batch(tiny, 2, 3, context), predicted.anchors.batch(2, 3, context)
+    kept = Noised.draw(tiny, others.clean, random)
     with select(tiny, method.parameters) as selection, start_token_detached(tiny):
         for parameter in selection.parameters.values():
             parameter.data += 0.05 * torch.randn(parameter.shape, generator=random)
         parameters = list(selection.parameters.values())
-        predicted = tiny.predict(
-            torch.cat([noised.latents, kept.latents]),
-            torch.cat([noised.timesteps, kept.timesteps]),
+        found = tiny.predict(
+            torch.cat([batch.latents, kept.latents]),
+            torch.cat([batch.timesteps, kept.timesteps]),
             type(batch.erased).cat([batch.erased, others.anchored]),
         )
-        alpha = tiny.alphas_cumprod[noised.timesteps].reshape(-1, 1, 1, 1).sqrt()
-        clean = (noised.latents - (1 - alpha**2).sqrt() * predicted[:2]) / alpha
+        alpha = tiny.alphas_cumprod[batch.timesteps].reshape(-1, 1, 1, 1).sqrt()
+        clean = (batch.latents - (1 - alpha**2).sqrt() * found[:2]) / alpha
         judged = opponent.network(clean)
         zeros = torch.zeros_like(judged)
         losses = (
             torch.nn.functional.binary_cross_entropy_with_logits(judged, zeros),
-            torch.nn.functional.mse_loss(predicted[2:], kept.target),
+            torch.nn.functional.mse_loss(found[2:], kept.target),
         )
         g, h = (torch.autograd.grad(loss, parameters, retain_graph=True) for loss in losses)
-        step = method.play(tiny, selection, anchors, opponent, 3, context)
+        step = method.play(tiny, selection, predicted, opponent, 3, context)
     assert step.values["loss"] == pytest.approx(losses[0].item(), rel=1e-4)
     assert step.values["preservation"] == pytest.approx(losses[1].item(), rel=1e-4)
     g, h = (
@@ -116,41 +126,40 @@ def test_the_step_is_surgery_on_the_gradients_of_both_losses(tiny, context):
         for part in (g, h)
     )
     against = 0
-    for a, b, found in zip(g, h, step.gradients, strict=True):
+    for a, b, taken in zip(g, h, step.gradients, strict=True):
         product = (a * b).sum()
         against += bool(product < 0)
         expected = a - 0.7 * product.clamp(max=0) / b.square().sum() * b + 0.25 * b
-        assert torch.allclose(found, expected, rtol=1e-3, atol=1e-7)
+        assert torch.allclose(taken, expected, rtol=1e-3, atol=1e-7)
     assert step.values["conflicts"] == pytest.approx(against / len(g))
     assert 0 < against < len(g)
 
 
 def test_what_the_original_predicts_is_for_the_anchor_and_of_the_original(tiny, context, monkeypatch):
     method, seen = small("warmup=1"), []
-    anchors, opponent = begun(tiny, method, context)
+    predicted, opponent = begun(tiny, method, context)
     monkeypatch.setattr(Opponent, "learn", lambda _, r, f, _t: seen.append((r, f)) or {"loss": 0.0})
     with select(tiny, method.parameters) as selection:
         for parameter in selection.parameters.values():
             parameter.data += 0.1
-        method.play(tiny, selection, anchors, opponent, 1, context)
+        method.play(tiny, selection, predicted, opponent, 1, context)
         trained_weights = {name: value.detach().clone() for name, value in selection.parameters.items()}
-    batch = anchors.batch(2, 1, context)
-    noised = Noised.draw(tiny, batch.clean, context.generator("doco", "step", 1))
+    batch = predicted.batch(tiny, 2, 1, context)
     with torch.no_grad():
-        original = tiny.predict(noised.latents, noised.timesteps, batch.anchored)
+        original = batch.anchored
         with select(tiny, method.parameters) as selection:
             for name, parameter in selection.parameters.items():
                 parameter.data.copy_(trained_weights[name])
-            trained = tiny.predict(noised.latents, noised.timesteps, batch.erased)
+            trained = tiny.predict(batch.latents, batch.timesteps, batch.erased)
     for found, expected in zip(seen[0], (original, trained), strict=True):
         assert not found.requires_grad
-        expected = tiny.denoised(noised.latents, noised.timesteps, expected)
+        expected = tiny.denoised(batch.latents, batch.timesteps, expected)
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_no_forward_is_wasted(tiny, context):
-    """Two predictions an image in the warm-up and three after it, in one and in three calls."""
-    method = small()
+    """Two predictions an image beforehand, none in the warm-up and two after it."""
+    method = small("sampler.batch_size=6")
     calls, predict = [], type(tiny).predict
 
     class Counted(type(tiny)):
@@ -166,9 +175,8 @@ def test_no_forward_is_wasted(tiny, context):
     finally:
         tiny.__class__ = own
     pool = method.images * method.sampler.steps * 2
-    assert tiny.forwards - before == pool + 2 * 2 * 2 + 4 * 3 * 2
-    trained = calls[-2 - 4 * 3 :]
-    assert trained == [(4, False)] * 2 + [(2, False), (2, True), (2, True)] * 4
+    assert tiny.forwards - before == pool + 2 * 8 + 4 * 2 * 2
+    assert calls[-3 - 4 * 2 :] == [(6, False), (6, False), (4, False)] + [(2, True)] * 2 * 4
 
 
 def test_interrupted_and_resumed_is_undisturbed(tiny, tmp_path, monkeypatch):
@@ -200,14 +208,14 @@ def test_interrupted_and_resumed_is_undisturbed(tiny, tmp_path, monkeypatch):
 def test_the_denoiser_learns_to_pass(tiny, context, monkeypatch):
     """Before a discriminator that stands still, on one batch."""
     method = small("warmup=0", "optimizer.lr=1e-2")
-    anchors, opponent = begun(tiny, method, context)
+    predicted, opponent = begun(tiny, method, context)
     monkeypatch.setattr(
         Opponent, "learn", lambda self, _r, f, _t: {"loss": doco.unrecognised(self.network(f)).item()}
     )
     with select(tiny, method.parameters) as selection:
         history = fit(
             selection,
-            lambda _: method.play(tiny, selection, anchors, opponent, 0, context),
+            lambda _: method.play(tiny, selection, predicted, opponent, 0, context),
             12,
             method.optimizer,
             context,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from unlearn.concepts import PROMPT_TEMPLATES, ConceptSet
@@ -15,6 +14,7 @@ from unlearn.methods.anchors import Anchors
 from unlearn.methods.discriminator import Opponent, unrecognised
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.pool import Noised
+from unlearn.methods.predicted import Predicted
 from unlearn.methods.surgery import RULES, clipped, protected
 from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
 from unlearn.models.model import Conditioning, DiffusionModel, Erasure
@@ -51,9 +51,10 @@ class DoCo(Method):
     sentences are used. Its crops and flips of images are left out: it ignores the mask that crops need, and
     latents cannot be flipped exactly.
 
-    While :math:`\theta = \phi`, both predictions are rows of one forward pass without gradients. Then the
-    concept's and the retained rows have graphs of their own, so that no backward pass runs through rows that
-    have no part in its loss. A step costs two predictions an image before, and three after.
+    Each image is noised ``draws`` times, and what :math:`\phi` predicts on these for either sentence is taken
+    beforehand, so that the first steps take no prediction at all and the others two an image. The rows of the
+    concept and those retained have graphs of their own: no backward pass runs through rows that have no part
+    in its loss. The release draws new noise in every step.
 
     References:
         | Unlearning Concepts in Diffusion Model via Concept Domain Correction and Concept Preserving Gradient
@@ -63,6 +64,7 @@ class DoCo(Method):
     Attributes:
         parameters: What is trained: names of selections or patterns over parameter names.
         images: Images of anchors that the original model draws beforehand.
+        draws: How many times each is noised for the adversarial loss.
         steps: Steps of the discriminator; the denoiser takes ``steps - warmup`` of them too.
         warmup: Steps in which only the discriminator learns.
         batch_size: Latents of each kind in each step.
@@ -82,6 +84,7 @@ class DoCo(Method):
 
     parameters: list[str]
     images: int
+    draws: int
     steps: int
     warmup: int
     batch_size: int
@@ -95,7 +98,7 @@ class DoCo(Method):
     sampler: Sampler
 
     def __post_init__(self) -> None:
-        for key in ("images", "steps", "batch_size"):
+        for key in ("images", "draws", "steps", "batch_size"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
         if not 0 <= self.warmup < self.steps:
@@ -122,12 +125,14 @@ class DoCo(Method):
             raise ConfigError(f"method.discriminator_lr: needs a value for {', '.join(missing)}.")
         matching(model, self.parameters)  # complains before anything is drawn
         anchors = Anchors.draw(model, concepts, self.images, self.sampler, context)
+        count = min(self.draws * self.images, self.steps * self.batch_size)
+        predicted = Predicted.draw(model, anchors, count, self.sampler.batch_size, context)
         lr = min(self.discriminator_lr[kind] for kind in kinds)
         opponent = Opponent.begin(anchors.images, lr, model.device, context)
         with select(model, self.parameters) as selection, start_token_detached(model):
 
             def play(step: int) -> Composed:
-                return self.play(model, selection, anchors, opponent, step, context)
+                return self.play(model, selection, predicted, opponent, step, context)
 
             history = fit(selection, play, self.steps, self.optimizer, context, opponent.companions)
             return finished(selection, history)
@@ -136,31 +141,25 @@ class DoCo(Method):
         self,
         model: DiffusionModel,
         selection: Selection,
-        anchors: Anchors,
+        predicted: Predicted,
         opponent: Opponent,
         step: int,
         context: Context,
     ) -> Composed:
         """One step of both players: teaches the discriminator, and says what the denoiser is to follow."""
-        random = context.generator("doco", "step", step)
-        batch = anchors.batch(self.batch_size, step, context)
-        noised = Noised.draw(model, batch.clean, random)
-        x, t = noised.latents, noised.timesteps
+        batch = predicted.batch(model, self.batch_size, step, context)
+        x, t = batch.latents, batch.timesteps
         if step < self.warmup:
-            with torch.no_grad():
-                both = Conditioning.cat([batch.anchored, batch.erased])
-                original, trained = model.predict(x.repeat(2, 1, 1, 1), t.repeat(2), both).chunk(2)
+            trained = batch.mistaken
             gradients: list[Tensor | None] = [None] * len(selection.parameters)
             values: dict[str, float] = {}
         else:
-            with selection.original():
-                original = model.predict(x, t, batch.anchored)
             trained = model.predict(x, t, batch.erased)
             loss = unrecognised(opponent.network(model.denoised(x, t, trained)))
-            others = anchors.batch(self.batch_size, step, context, "retained")
-            kept = Noised.draw(model, others.clean, random)
+            others = predicted.anchors.batch(self.batch_size, step, context)
+            kept = Noised.draw(model, others.clean, context.generator("doco", "step", step))
             gradients, values = self.gradients(model, selection, loss, kept, others.anchored)
-        real, fake = model.denoised(x, t, original), model.denoised(x, t, trained.detach())
+        real, fake = model.denoised(x, t, batch.anchored), model.denoised(x, t, trained.detach())
         return Composed(gradients, opponent.learn(real, fake, self.tainted and step >= self.warmup) | values)
 
     def gradients(
