@@ -1,5 +1,7 @@
 """Erasing from Python."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -36,3 +38,14 @@ def test_a_mistake_is_said_and_an_unknown_name_is_none():
         unlearn.configure("method=recee")
     with pytest.raises(AttributeError, match="no attribute 'erased'"):
         _ = unlearn.erased
+
+
+def test_a_scratch_folder_is_for_one_set_of_settings(config, tmp_path):
+    model = unlearn.load_model(config.model, config.device)
+    unlearn.erase(model, config.method, config.concepts, scratch=tmp_path)
+    unlearn.erase(model, config.method, config.concepts, scratch=tmp_path)
+    other = replace(config.method, ridge=2 * config.method.ridge)
+    with pytest.raises(
+        unlearn.errors.ConfigError, match=r"other settings: method.ridge \(\S+ there, \S+ here"
+    ):
+        unlearn.erase(model, other, config.concepts, scratch=tmp_path)

@@ -13,7 +13,7 @@ import pytest
 
 from unlearn import artifacts
 from unlearn.artifacts import Store, fingerprint, plain
-from unlearn.errors import ArtifactError
+from unlearn.errors import ArtifactError, ConfigError
 
 
 class Colour(enum.Enum):
@@ -151,6 +151,34 @@ def test_scratch_outlives_a_failure_and_goes_when_the_artifact_is_whole(tmp_path
     assert (scratch / "checkpoint").exists()
     store.once("erasure", {"a": 1}, write("whole"))
     assert not scratch.exists()
+
+
+def test_unfinished_work_of_other_settings_is_told_by_its_keys(tmp_path):
+    store = Store(tmp_path)
+    own = {"method": {"class": "ESD", "steps": 5, "optimizer": {"lr": 0.1}}, "seed": 0}
+    assert store.abandoned("erasure", own, "method") == []
+    store.scratch("erasure", own)
+    assert store.abandoned("erasure", own, "method") == []
+    other = {"method": {"class": "ESD", "steps": 7, "optimizer": {"lr": 0.2}}, "seed": 0}
+    assert store.abandoned("erasure", other, "method") == [
+        "method.optimizer.lr (0.1 there, 0.2 here)",
+        "method.steps (5 there, 7 here)",
+    ]
+    assert store.abandoned("erasure", other | {"seed": 1}, "method") == []
+    artifacts.claim(tmp_path / "mine", own)
+    artifacts.claim(tmp_path / "mine", own)
+    with pytest.raises(ConfigError, match=r"mine holds unfinished work .*: method.optimizer.lr \(0.1 there"):
+        artifacts.claim(tmp_path / "mine", other)
+    (tmp_path / "mine" / "inputs.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"inputs.json: cannot be read .* Remove .*mine"):
+        artifacts.claim(tmp_path / "mine", own)
+
+
+def test_few_of_many_differences_are_listed():
+    found = artifacts.differences({"a": 1, "b": [1], "c": None}, {"a": 2, "b": [2], "d": "x" * 50})
+    assert found[0] == "a (1 there, 2 here)"
+    assert found[2:] == [] or found[2].startswith("d (null there, ")
+    assert artifacts.listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
 
 
 def _race(root):

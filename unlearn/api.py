@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from unlearn import stages
-from unlearn.artifacts import Store
+from unlearn.artifacts import Store, claim
 from unlearn.concepts import ConceptSet
 from unlearn.config import RunConfig, composed, resolve
 from unlearn.evaluation import expanded, prompt_sets, requests
@@ -62,17 +62,19 @@ def erase(
     Arguments:
         before: An erasure to go on from; what comes back then holds both.
         seed: Of all randomness of the method.
-        scratch: A folder for checkpoints; with one, a training that was interrupted goes on where it was.
+        scratch: A folder for checkpoints; with one, a training that was interrupted goes on where it was. It
+            is for one model and one set of settings.
         progress: Whether a progress bar is shown.
 
     Raises:
         IncompatibleError: If the model lacks what the method requires.
-        ConfigError: If concepts or hyperparameters contradict each other.
+        ConfigError: If concepts or hyperparameters contradict each other, or ``scratch`` holds unfinished
+            work with others.
         UnlearnError: If the erasure fails or changes nothing.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if scratch is None else scratch
-        folder.mkdir(parents=True, exist_ok=True)
+        claim(folder, {"method": method, "concepts": concepts, "seed": seed, "after": before is not None})
         context = Context(
             seed=seed, scratch=folder, log=lambda _values, _step: None, progress=progress, meter=Meter(model)
         )

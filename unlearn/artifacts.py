@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from unlearn.errors import ArtifactError
+from unlearn.errors import ArtifactError, ConfigError
 
 INPUTS = "inputs.json"
 MADE = "made.json"
@@ -137,8 +137,22 @@ class Store:
         It outlives a run that is killed, and is removed when :meth:`once` has put the artifact into place.
         """
         folder = self._scratch(kind, fingerprint(inputs))
-        folder.mkdir(parents=True, exist_ok=True)
+        claim(folder, inputs)
         return folder
+
+    def abandoned(self, kind: str, inputs: Mapping[str, Any], key: str) -> list[str]:
+        """How ``inputs`` differ from those of the most similar unfinished work.
+
+        Arguments:
+            key: Work that differs in anything but settings below this key, as ``method``, does not count.
+
+        Returns:
+            See :func:`differences`; empty if there is no such work.
+        """
+        own = self._scratch(kind, fingerprint(inputs))
+        others = [differences(_inputs(path), plain(inputs)) for path in own.parent.glob(f"*/{INPUTS}")]
+        alike = [found for found in others if all(each.startswith(f"{key}.") for each in found)]
+        return min(alike, key=len, default=[])
 
     def _place(self, kind: str, inputs: Mapping[str, Any]) -> tuple[Path, str]:
         name = fingerprint(inputs)
@@ -178,6 +192,51 @@ class Store:
             )
         self.reused.append(key)
         return True
+
+
+def claim(folder: Path, inputs: Mapping[str, Any]) -> None:
+    """Makes a folder of unfinished work on ``inputs``, or goes on with it.
+
+    Raises:
+        ConfigError: If what lies there is of other inputs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / INPUTS
+    if not path.exists():
+        unfinished = path.with_suffix(".tmp")
+        _write(unfinished, plain(inputs))
+        unfinished.replace(path)
+    elif found := differences(_inputs(path), plain(inputs)):
+        raise ConfigError(
+            f"scratch: {folder} holds unfinished work with other settings: {listed(found)}. Take the same "
+            "settings, or another folder."
+        )
+
+
+def differences(there: Any, here: Any, key: str = "") -> list[str]:
+    """Keys with different values in two results of :func:`plain`, each with both of them."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        return [
+            found
+            for name in dict.fromkeys([*there, *here])
+            for found in differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
+        ]
+    shown = (json.dumps(each) for each in (there, here))
+    first, second = (text if len(text) <= 40 else f"{text[:39]}…" for text in shown)
+    return [] if there == here else [f"{key} ({first} there, {second} here)"]
+
+
+def listed(found: Sequence[str]) -> str:
+    """The first few of :func:`differences`, as part of a sentence."""
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more
+
+
+def _inputs(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}). Remove {path.parent}.") from None
 
 
 def seconds(folder: Path) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from unlearn import evaluation
-from unlearn.artifacts import Store, seconds, warned
+from unlearn.artifacts import Store, listed, seconds, warned
 from unlearn.attacks.attack import AdversarialPrompts, Target
 from unlearn.concepts import ConceptSet, PromptSet
 from unlearn.config import RunConfig
@@ -186,6 +186,8 @@ def _erase(
         model = source()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        if found := store.abandoned("erasure", inputs, "method"):
+            print(f"erase: begins anew; unfinished work differs in {listed(found)}.", file=sys.stderr)
         context = Context(
             seed=config.seeds.erase,
             scratch=store.scratch("erasure", inputs),
