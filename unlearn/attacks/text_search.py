@@ -1,0 +1,147 @@
+"""Searches that follow nothing but the losses of whole candidates, for many prompts at once.
+
+Each prompt has a :class:`Hunt` with a random stream of its own; :func:`minimise` asks all of them for
+candidates and has these scored together. So a prompt's result does not depend on what stands beside it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+
+class Losses(ABC):
+    """The loss of candidates for some prompts; a candidate is a row of positions in the vocabulary."""
+
+    @abstractmethod
+    def values(self, rows: Tensor, candidates: Tensor) -> Tensor:
+        """Losses with shape :math:`(N)`, on the CPU.
+
+        Arguments:
+            rows: Which prompt each candidate is for, with shape :math:`(N)`.
+            candidates: With shape :math:`(N, K)`.
+        """
+
+    @abstractmethod
+    def slopes(self, rows: Tensor, candidates: Tensor) -> Tensor:
+        """Gradients with shape :math:`(N, K, V)`: of each word in each place, were it added to what is there.
+
+        Arguments:
+            rows, candidates: As in :meth:`values`.
+        """
+
+
+@dataclass(kw_only=True)
+class TextSearch(ABC):
+    """How the next candidates are chosen.
+
+    Attributes:
+        rounds: How often candidates are scored at most.
+        patience: Rounds without a better candidate after which a prompt is done.
+        guided: Whether a hunt needs the gradient at :attr:`Hunt.at`.
+    """
+
+    guided: ClassVar[bool] = False
+
+    rounds: int
+    patience: int
+
+    def __post_init__(self) -> None:
+        for key in ("rounds", "patience"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+
+    @abstractmethod
+    def start(self, words: int, tokens: int, generator: Generator) -> Hunt:
+        """The hunt for one prompt.
+
+        Arguments:
+            words: Size of the vocabulary, :math:`V`.
+            tokens: Words of a candidate, :math:`K`.
+            generator: All of its randomness, on the CPU.
+        """
+
+
+class Hunt(ABC):
+    """The search for one prompt.
+
+    Attributes:
+        at: The candidate that it stands at, with shape :math:`(K)`.
+        best: The best that it has met, with shape :math:`(K)`.
+        value: The loss of that.
+        tried: Candidates that were scored for it.
+        stale: Rounds since it met a better one.
+    """
+
+    def __init__(self, at: Tensor) -> None:
+        self.at = at
+        self.best, self.value = at, float("inf")
+        self.tried = self.stale = 0
+        self._known: dict[tuple[int, ...], float] = {}
+        self._round: list[tuple[int, ...]] = []
+
+    @abstractmethod
+    def propose(self, slopes: Tensor | None) -> Tensor:
+        """The candidates of this round, with shape :math:`(C, K)`.
+
+        Arguments:
+            slopes: At :attr:`at`, with shape :math:`(K, V)`; None unless the search is guided.
+        """
+
+    @abstractmethod
+    def move(self, candidates: Tensor, values: Tensor) -> None:
+        """Goes on from the round's distinct candidates, with shape :math:`(C, K)`, and their losses."""
+
+    def ask(self, slopes: Tensor | None) -> Tensor:
+        """What is to be scored: the round's candidates but for those whose loss the last round knew."""
+        proposed = self.propose(slopes)
+        self._round = list(dict.fromkeys(map(tuple, proposed.tolist())))
+        new = [row for row in self._round if row not in self._known]
+        return torch.tensor(new, dtype=torch.long).reshape(len(new), proposed.shape[1])
+
+    def tell(self, asked: Tensor, values: Tensor) -> None:
+        """Takes the losses, with shape :math:`(C)`, of what it asked for."""
+        self.tried += len(asked)
+        self._known |= dict(zip(map(tuple, asked.tolist()), values.tolist(), strict=True))
+        self._known = {row: self._known[row] for row in self._round}
+        candidates = torch.tensor(self._round)
+        losses = torch.tensor(list(self._known.values()), dtype=torch.float64)
+        first = int(losses.argmin())
+        self.stale += 1
+        if losses[first].item() < self.value:
+            self.best, self.value, self.stale = candidates[first], losses[first].item(), 0
+        self.move(candidates, losses)
+
+
+def minimise(
+    search: TextSearch, losses: Losses, words: int, tokens: int, generators: Sequence[Generator]
+) -> list[Hunt]:
+    """Runs the hunts of all prompts, each until it is out of rounds or of patience.
+
+    Arguments:
+        words, tokens: As in :meth:`TextSearch.start`.
+        generators: One for each prompt.
+    """
+    from tqdm import tqdm
+
+    hunts = [search.start(words, tokens, generator) for generator in generators]
+    live = list(range(len(hunts)))
+    for _ in tqdm(range(search.rounds), desc="attack", unit="round", disable=None):
+        slopes: list[Tensor | None] = [None] * len(live)
+        if search.guided:
+            slopes = list(losses.slopes(torch.tensor(live), torch.stack([hunts[row].at for row in live])))
+        asked = [hunts[row].ask(slope) for row, slope in zip(live, slopes, strict=True)]
+        counts = [len(each) for each in asked]
+        rows = torch.tensor(live).repeat_interleave(torch.tensor(counts))
+        values = losses.values(rows, torch.cat(asked))
+        for row, own, told in zip(live, asked, values.split(counts), strict=True):
+            hunts[row].tell(own, told)
+        live = [row for row in live if hunts[row].stale < search.patience]
+        if not live:
+            break
+    return hunts
