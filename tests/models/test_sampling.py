@@ -12,7 +12,7 @@ from torch import Generator
 
 from unlearn.errors import ConfigError
 from unlearn.models.guards import Guard
-from unlearn.models.sampling import SCHEDULERS, Sampler, draw, initial_noise, sample
+from unlearn.models.sampling import SCHEDULERS, Sampler, Start, draw, initial_noise, sample
 
 PROMPTS = ["a photo of a cat", "", "a church beside a house"]
 
@@ -64,6 +64,42 @@ def test_equals_the_diffusers_pipeline_bit_for_bit(pair, scheduler, guidance, pr
     assert torch.equal(model.decode(latents), expected)
     assert t.shape == ()
     assert t == 0
+
+
+@pytest.mark.parametrize("strength", [0.5, 0.8, 1.0])
+@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
+def test_a_start_from_images_equals_the_diffusers_pipeline_bit_for_bit(pair, scheduler, strength):
+    from diffusers import StableDiffusionImg2ImgPipeline
+
+    model, text_to_image = pair
+    parts = {key: part for key, part in text_to_image.components.items() if key != "requires_safety_checker"}
+    pipe = StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    latents = torch.randn(3, 4, 8, 8, generator=Generator().manual_seed(5))
+    settings = {"image": latents, "strength": strength, "num_inference_steps": 6, "guidance_scale": 4.0}
+    expected = reference(pipe, scheduler, PROMPTS, [7, 8, 9], "pt", **settings)
+    ours = sampler(scheduler=scheduler, steps=6, guidance=4.0, batch_size=2)
+    assert torch.equal(
+        model.decode(
+            sample(
+                model,
+                model.encode(PROMPTS),
+                model.encode([""] * 3),
+                [7, 8, 9],
+                ours,
+                start=Start(latents, strength),
+            )[0]
+        ),
+        expected,
+    )
+    drawn = torch.cat(list(draw(model, PROMPTS, [7, 8, 9], ours, start=Start(latents, strength))))
+    assert torch.allclose(drawn, expected, atol=1e-4)
+
+
+def test_a_start_needs_a_step(tiny):
+    start = Start(torch.zeros(1, 4, 8, 8), 0.2)
+    with pytest.raises(ValueError, match=r"strength: must leave at least one of 4 steps, got 0\.2"):
+        list(draw(tiny, ["a cat"], [0], sampler(steps=4), start=start))
 
 
 @pytest.mark.golden

@@ -65,6 +65,40 @@ class Sampler:
             raise ValueError(f"resolution: must be a multiple of 8 pixels, got {self.resolution}")
 
 
+@dataclass(frozen=True)
+class Start:
+    """Images that drawing starts from instead of pure noise (SDEdit).
+
+    References:
+        | SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations
+        | (Meng et al., 2021)
+        | https://arxiv.org/abs/2108.01073
+
+    Attributes:
+        latents: Clean latents, with shape :math:`(B, C, h, w)`.
+        strength: Share of the denoising steps that are run, above 0: with 1, nearly nothing of the image is
+            left to start from.
+    """
+
+    latents: Tensor
+    strength: float
+
+    def __getitem__(self, rows: slice) -> Start:
+        """The given images."""
+        return Start(self.latents[rows], self.strength)
+
+    def skipped(self, steps: int) -> int:
+        """How many of the first steps are left out.
+
+        Raises:
+            ValueError: If no step would be left.
+        """
+        left = min(int(steps * self.strength), steps)
+        if left < 1:
+            raise ValueError(f"strength: must leave at least one of {steps} steps, got {self.strength}")
+        return steps - left
+
+
 def initial_noise(model: DiffusionModel, seeds: Sequence[int | Generator], resolution: int) -> Tensor:
     """Standard normal latents, one per seed.
 
@@ -92,6 +126,7 @@ def sample(
     guard: Guard | None = None,
     until: int | None = None,
     prompts: Sequence[str] = (),
+    start: Start | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draws one latent per seed, without gradients.
 
@@ -104,6 +139,7 @@ def sample(
         until: Stop before this step, counted from 0, and return the noisy latents; by default all steps are
             run.
         prompts: What ``conditioning`` encodes, one per seed, for guards that look at prompts.
+        start: Images to start from, one per seed; by default pure noise. Guards count the steps that are run.
 
     Returns:
         Latents with shape :math:`(B, C, h, w)` as :meth:`DiffusionModel.predict` or, at the end,
@@ -123,7 +159,15 @@ def sample(
 
     scheduler = model.scheduler(sampler.scheduler, sampler.steps)
     timesteps = scheduler.timesteps
-    latents = initial_noise(model, seeds, sampler.resolution) * scheduler.init_noise_sigma
+    latents = initial_noise(model, seeds, sampler.resolution)
+    if start is None:
+        latents = latents * scheduler.init_noise_sigma
+    else:
+        first = start.skipped(sampler.steps) * scheduler.order
+        timesteps = timesteps[first:]
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(first)
+        latents = scheduler.add_noise(start.latents.to(latents), latents, timesteps[:1].repeat(count))
     for index, t in enumerate(timesteps[:until]):
         scaled = scheduler.scale_model_input(latents, t)
         branches = guard.branches(index, prompts, parts) if guided else parts
@@ -162,6 +206,7 @@ def draw(
     sampler: Sampler,
     guard: Guard | None = None,
     progress: Callable[[int], object] | None = None,
+    start: Start | None = None,
 ) -> Iterator[Tensor]:
     """Draws one image per prompt and seed.
 
@@ -170,6 +215,7 @@ def draw(
         seeds: One per image.
         guard: Changes the sampling process, if given.
         progress: Called after each batch with the number of its images.
+        start: Images to start from, one per image, if given.
 
     Yields:
         Images in :math:`[0, 1]`, float32, on the CPU, with shape :math:`(B, 3, H, W)` and at most
@@ -191,14 +237,21 @@ def draw(
         encoded = _encode(model, distinct)
         hooks = hooks.prepared(model, shown, encoded[: len(shown)])
     guard = None if guard is None else hooks
-    for start in range(0, len(asked), sampler.batch_size):
-        batch = slice(start, start + sampler.batch_size)
+    for first in range(0, len(asked), sampler.batch_size):
+        batch = slice(first, first + sampler.batch_size)
         conditioning = encoded[[row[prompt] for prompt in asked[batch]]]
         unconditional = encoded[[row[prompt] for prompt in negative[batch]]]
         # The consumer's code runs between two batches: neither the hooks nor a gradient mode may be on then.
         with hooks.attached(model.parts), torch.no_grad():
             latents, _ = sample(
-                model, conditioning, unconditional, seeds[batch], sampler, guard, prompts=asked[batch]
+                model,
+                conditioning,
+                unconditional,
+                seeds[batch],
+                sampler,
+                guard,
+                prompts=asked[batch],
+                start=None if start is None else start[batch],
             )
             images = hooks.screen(_decode(model, latents, sampler.resolution)).float().cpu()
         yield images
