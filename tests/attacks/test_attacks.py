@@ -9,7 +9,7 @@ from unlearn.attacks.objectives import DetectorScore
 from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.random_tokens import RandomTokens
 from unlearn.attacks.searches import RandomSearch
-from unlearn.attacks.spaces import AddedTokens, content, words
+from unlearn.attacks.spaces import AddedTokens, content, stable_words, words
 from unlearn.concepts import Concept, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
 from unlearn.errors import ArtifactError, ConfigError
@@ -69,6 +69,38 @@ def test_added_tokens_survive_being_written_and_read(target, place):
         assert read == (row.tolist() + own if place == "prefix" else own + row.tolist())
     assert len({tuple(row) for row in found.tolist()}) > 10
     assert set(found.flatten().tolist()) <= set(words(target).tolist())
+
+
+def test_a_token_stands_before_every_few_of_the_prompts_own(target):
+    """The positions that the authors leave free: those divisible by K + 1."""
+    space = AddedTokens(place="every", tokens=3)
+    for count in range(9):
+        own = [f"own{i}" for i in range(count)]
+        woven = space.woven(own, ["free"] * space.count(count))
+        assert [i for i, token in enumerate(woven) if token == "free"] == space.slots(count)
+        assert [i for i in range(len(woven)) if i % 4 == 0] == space.slots(count)
+        assert [token for token in woven if token != "free"] == own
+    prompt = "a photo of a church and a cat"
+    own = content(target, target.model.tokenize([prompt])[0].tolist())
+    (row,) = space.propose(target, prompt, 1, generator(0))
+    read = content(target, target.model.tokenize([space.text(target, prompt, row)])[0].tolist())
+    assert len(row) == len(own) // 3 + 1
+    assert read[::4] == row.tolist()
+    assert [token for i, token in enumerate(read) if i % 4] == own
+
+
+def test_stable_words_survive_in_any_row_and_say_nothing_banned(target):
+    space = AddedTokens(place="replace", tokens=20)
+    stable = stable_words(target)
+    rows = stable[torch.randint(len(stable), (1000, 20), generator=generator(0))]
+    assert all(space._survives(target, "a church", rows))
+    assert all(space._survives(target, "a church", torch.stack([stable[:20], stable[-20:]])))
+    texts = [target.model.tokenizer.decode([word]).strip() for word in stable]
+    assert "church" in texts
+    assert set(stable.tolist()) <= set(words(target).tolist())
+    kept = [target.model.tokenizer.decode([word]).strip() for word in stable_words(target, ["urc", "cat"])]
+    assert kept == [text for text in texts if "urc" not in text and "cat" not in text]
+    assert len(kept) < len(texts)
 
 
 def test_candidates_that_are_read_otherwise_are_refused(target):

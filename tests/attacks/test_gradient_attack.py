@@ -188,6 +188,21 @@ def test_new_tokens_take_the_place_of_the_prompt(tiny):
         assert "church" not in text
 
 
+def test_prompts_of_any_length_get_a_token_every_few_of_theirs(tiny):
+    """P4D-K: those of one length are attacked together, and as they are alone."""
+    space = AddedTokens(place="every", tokens=3)
+    plain = replace(PLAIN, prompts=("a photo of a church", "church", "a church"))
+    attack = small(space=space, search=NearestTokens(lr=0.1, weight_decay=0.1))
+    found = attack.attack(target_of(tiny), plain, generator(3))
+    for text, prompt in zip(found.prompts.prompts, plain.prompts, strict=True):
+        own, ids = (tiny.tokenize([each])[0].tolist() for each in (prompt, text))
+        own, ids = (row[1 : row.index(tiny.tokenizer.eos_token_id)] for row in (own, ids))
+        assert [token for i, token in enumerate(ids) if i % 4] == own
+        assert len(ids) == len(own) + len(own) // 3 + 1
+    alone = replace(attack, batch_size=1).attack(target_of(tiny), plain, generator(3))
+    assert alone == found
+
+
 def test_batch_and_order_do_not_matter(tiny):
     together = small().attack(target_of(tiny), PLAIN, generator(3))
     apart = small(batch_size=1).attack(target_of(tiny), PLAIN, generator(3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
+from unlearn.attacks.layout import Layout
 from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
 from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.spaces import AddedTokens, content, words
@@ -80,19 +81,28 @@ class GradientAttack(Attack):
             )
             for index, (prompt, concept) in enumerate(zip(prompts.prompts, prompts.concepts, strict=True))
         ]
-        found: list[Found] = []
-        size = self.batch_size
+        found: dict[Case, Found] = {}
         with tqdm(total=len(cases), desc="attack", unit="prompt", disable=None) as bar:
-            for start in range(0, len(cases), size):
-                found += self._together(target, cases[start : start + size])
-                bar.update(len(cases[start : start + size]))
+            for together in self._batches(target, cases):
+                found |= zip(together, self._together(target, together), strict=True)
+                bar.update(len(together))
         return AdversarialPrompts(
-            replace(prompts, prompts=tuple(one.prompt for one in found)),
+            replace(prompts, prompts=tuple(found[case].prompt for case in cases)),
             prompts.prompts,
-            tuple(one.queries for one in found),
-            tuple(one.forwards for one in found),
-            tuple(one.shown for one in found),
+            tuple(found[case].queries for case in cases),
+            tuple(found[case].forwards for case in cases),
+            tuple(found[case].shown for case in cases),
         )
+
+    def _batches(self, target: Target, cases: Sequence[Case]) -> Iterator[list[Case]]:
+        """The prompts that are attacked together: as many tokens are added to each."""
+        alike: dict[int, list[Case]] = {}
+        for case in cases:
+            own = content(target, target.model.tokenize([case.prompt]).cpu()[0].tolist())
+            alike.setdefault(self.space.count(len(own)), []).append(case)
+        for group in alike.values():
+            for start in range(0, len(group), self.batch_size):
+                yield group[start : start + self.batch_size]
 
     def _together(self, target: Target, cases: Sequence[Case]) -> list[Found]:
         """Attacks some prompts in one batch."""
@@ -107,7 +117,7 @@ class GradientAttack(Attack):
                 table = model.embed(vocabulary[None])[0]
                 layouts = [Layout.of(target, self.space, case.prompt) for case in cases]
             tokens = self.search.start(
-                table, self.space.tokens, [seeded(case.seed, "search") for case in cases]
+                table, len(layouts[0].places), [seeded(case.seed, "search") for case in cases]
             )
             for look in range(self.looks):
                 begun = target.model.forwards
@@ -178,36 +188,6 @@ class Found:
     queries: int = 0
     score: float = -1.0
     shown: bool = False
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the added tokens of one prompt stand.
-
-    Attributes:
-        embeddings: Of all its tokens, any in the added ones' places, with shape :math:`(L, E)`.
-        places: Of the added tokens, with shape :math:`(K)`.
-        end: Of the end token.
-    """
-
-    embeddings: Tensor
-    places: Tensor
-    end: int
-
-    @staticmethod
-    def of(target: Target, space: AddedTokens, prompt: str) -> Layout:
-        """The layout of ``prompt`` in the erased model's embeddings.
-
-        Raises:
-            ConfigError: If the prompt and the tokens are too long for the model.
-        """
-        model = target.model
-        own = content(target, model.tokenize([prompt]).cpu()[0].tolist())
-        (example,) = space.propose(target, prompt, 1, seeded(0, "layout"))
-        ids = model.tokenize([space.text(target, prompt, example)])
-        places = torch.tensor(space.slots(len(own)), device=ids.device) + 1
-        end = 1 + len(space.woven(own, [0] * space.tokens))
-        return Layout(model.embed(ids)[0].detach(), places, end)
 
 
 @dataclass(kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from unlearn.attacks.attack import Target
 from unlearn.attacks.prompt_attack import Space
 from unlearn.errors import IncompatibleError, unknown
 
-PLACES = ("prefix", "suffix", "insert", "replace")
+PLACES = ("prefix", "suffix", "insert", "every", "replace")
 
 
 @dataclass(kw_only=True)
@@ -24,8 +25,10 @@ class AddedTokens(Space):
 
     Attributes:
         place: ``prefix``; ``suffix``; ``insert``, one after every :math:`n // (K + 1)` of the prompt's
-            :math:`n` tokens, as UnlearnDiffAtk's code does; or ``replace``, nothing but the new tokens.
-        tokens: How many tokens, :math:`K`.
+            :math:`n` tokens, as UnlearnDiffAtk's code does; ``every``, one before each :math:`K` of them and
+            one before the rest, even if that is empty, as P4D's code does for P4D-K; or ``replace``, nothing
+            but the new tokens.
+        tokens: How many tokens, :math:`K`; for ``every``, how many of the prompt's own stand between two.
     """
 
     place: str
@@ -45,9 +48,10 @@ class AddedTokens(Space):
             IncompatibleError: If the tokenizer has no words that survive.
         """
         vocabulary = words(target)
+        added = self.count(len(content(target, target.model.tokenize([prompt]).cpu()[0].tolist())))
         found: list[Tensor] = []
         for _ in range(100):
-            drawn = vocabulary[torch.randint(len(vocabulary), (count, self.tokens), generator=generator)]
+            drawn = vocabulary[torch.randint(len(vocabulary), (count, added), generator=generator)]
             found += [
                 row for row, kept in zip(drawn, self._survives(target, prompt, drawn), strict=True) if kept
             ]
@@ -61,11 +65,15 @@ class AddedTokens(Space):
         """The tokens' text beside the prompt, or among its own."""
         if self.place == "replace":
             return written(target, candidate.tolist())
-        if self.place == "insert":
+        if self.place in ("insert", "every"):
             own = content(target, target.model.tokenize([prompt]).cpu()[0].tolist())
             return written(target, self.woven(own, candidate.tolist()))
         added = written(target, candidate.tolist())
         return f"{added} {prompt}" if self.place == "prefix" else f"{prompt} {added}"
+
+    def count(self, own: int) -> int:
+        """How many tokens are added to a prompt that has ``own``."""
+        return own // self.tokens + 1 if self.place == "every" else self.tokens
 
     def slots(self, count: int) -> list[int]:
         """Where the tokens stand among all, the start token not counted, if the prompt has ``count``."""
@@ -73,6 +81,8 @@ class AddedTokens(Space):
             return list(range(self.tokens))
         if self.place == "suffix":
             return list(range(count, count + self.tokens))
+        if self.place == "every":
+            return [(self.tokens + 1) * i for i in range(self.count(count))]
         gap = count // (self.tokens + 1)
         return [(gap + 1) * i + gap for i in range(self.tokens)]
 
@@ -111,6 +121,26 @@ def words(target: Target) -> Tensor:
     if not ids:
         raise IncompatibleError("attack: the model's tokenizer has no whole words to add to a prompt.")
     return torch.tensor(ids)
+
+
+def stable_words(target: Target, banned: Sequence[str] = ()) -> Tensor:
+    """Ids of the whole words that are read as themselves, so that any row of them survives.
+
+    Arguments:
+        banned: Parts of words: what has one of them in it is left out.
+
+    Raises:
+        IncompatibleError: If fewer than two are left.
+    """
+    ids = words(target)
+    tokens = target.model.tokenizer.convert_ids_to_tokens(ids.tolist())
+    texts = [token.removesuffix("</w>").lower() for token in tokens]
+    read = target.model.tokenize(texts).cpu()
+    alone = (read[:, 1] == ids) & (read[:, 2] == target.model.tokenizer.eos_token_id)
+    said = torch.tensor([any(part in text for part in banned) for text in texts])
+    if (alone & ~said).sum() < 2:
+        raise IncompatibleError("attack: the model's tokenizer leaves hardly a word to choose from.")
+    return ids[alone & ~said]
 
 
 def content(target: Target, ids: list[int]) -> list[int]:

@@ -139,7 +139,7 @@ def minimise(
         counts = [len(each) for each in asked]
         rows = torch.tensor(live).repeat_interleave(torch.tensor(counts))
         values = losses.values(rows, torch.cat(asked))
-        for row, own, told in zip(live, asked, values.split(counts), strict=True):
+        for row, own, told in zip(live, asked, torch.split(values, counts), strict=True):
             hunts[row].tell(own, told)
         live = [row for row in live if hunts[row].stale < search.patience]
         if not live:
