@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import resource
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scripts.bench.peak import Peak
 from unlearn.api import configure, load_model
 from unlearn.concepts import ConceptSet
 from unlearn.methods.anchors import Anchors
@@ -342,11 +342,6 @@ def seconds(name: str, unet: str, steps: int) -> None:
     )
 
 
-def highest() -> float:
-    """Highest memory of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def memory(name: str, unet: str, recipe: str) -> None:
     """Prints the highest memory of a few steps above that of the loaded model."""
     # One latent a step, as the authors train; else activations hide what is compared.
@@ -354,7 +349,7 @@ def memory(name: str, unet: str, recipe: str) -> None:
     weights = sum(p.numel() * 4 for p in model.parts["unet"].parameters()) / 2**20
     method = replace(method, steps=2)
     method = replace(method, warmup=0) if hasattr(method, "warmup") else method
-    before = highest()
+    peak = Peak()
     if recipe == "ours":
         ours(model, method, concepts)
     else:
@@ -363,7 +358,7 @@ def memory(name: str, unet: str, recipe: str) -> None:
             step = PLAIN[name](method, plain, concepts, list(selection.parameters.values()))
             step()
             step()
-    print(f"{highest() - before + weights:.0f}")
+    print(f"{peak.mib() + weights:.0f}")
 
 
 def main() -> None:

@@ -11,12 +11,13 @@ activations take about half of that. The autoencoder has no part in a training, 
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 from typing import Any
 
 import torch
+
+from scripts.bench.peak import Peak
 
 GIB = 2**30
 
@@ -39,27 +40,22 @@ def text_encoder() -> Any:
     return CLIPTextModel(config)
 
 
-def highest() -> float:
-    """Highest memory of this process so far, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 def activations(checkpointing: bool, trained: bool) -> float:
     """GiB of one latent's forward and backward pass, with all of the denoiser trained or nothing of it."""
     network = unet().requires_grad_(trained).train()
     if checkpointing:
         network.enable_gradient_checkpointing()
     for parameter in network.parameters() if trained else ():
-        parameter.grad = torch.zeros_like(parameter)  # part of what is counted elsewhere
+        parameter.grad = torch.ones_like(parameter)  # counted elsewhere, so it has to be there already
     context = torch.randn(1, 77, 768, requires_grad=True)
-    before = highest()
+    peak = Peak()
     loss = (
         network(torch.randn(1, 4, 64, 64), torch.tensor([500]), encoder_hidden_states=context)[0]
         .square()
         .mean()
     )
     loss.backward()
-    return highest() - before
+    return peak.mib() / 1024
 
 
 def count(module: Any, without: str = "-") -> float:
@@ -88,7 +84,7 @@ def main() -> None:
         print(f"one latent, checkpointing {key[0]}, denoiser trained {key[1]}: {value:.2f} GiB", flush=True)
     # Weights, gradients, two moments and the originals that are put back.
     full = {"ESD-u": 5 * denoiser + text, "AdvUnlearn": denoiser + text + 4 * open_text}
-    half = {"ESD-u": 5 * denoiser + text / 2, "AdvUnlearn": (denoiser + text) / 2 + 4 * open_text}
+    half = {"ESD-u": 4.5 * denoiser + text / 2, "AdvUnlearn": (denoiser + text) / 2 + 4 * open_text}
     rows = {"ESD-u": 1, "AdvUnlearn": 6}
     for name, number in rows.items():
         for checkpointing in (False, True):
