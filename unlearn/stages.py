@@ -7,6 +7,7 @@ the first of them has to: a run that finds everything loads nothing.
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import sys
@@ -20,14 +21,16 @@ import torch
 
 from unlearn import evaluation
 from unlearn.artifacts import Store, listed, seconds, warned
-from unlearn.attacks.attack import AdversarialPrompts, Target
+from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
+from unlearn.attacks.checks import Outcome, doubts
 from unlearn.concepts import ConceptSet, PromptSet
 from unlearn.config import RunConfig
 from unlearn.errors import ArtifactError
 from unlearn.images import ImageRequest, ImageSet
 from unlearn.memory import accounted
 from unlearn.methods.method import Context, Meter
-from unlearn.metrics.metric import Evidence, Metric, Score
+from unlearn.metrics.detection import detections
+from unlearn.metrics.metric import Evidence, Metric, Score, pair
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import drift
 from unlearn.models.source import locate
@@ -276,6 +279,7 @@ def score(
     def make(folder: Path) -> None:
         evidence = Evidence(config.concepts, images, config.eval.detectors, config.eval.failures)
         scores, warnings = evaluation.score(metrics, evidence)
+        warnings += _doubts(config.eval.attacks, attacks.found, evidence)
         rows = evaluation.items(images, scores, attacks.found, store.root)
         parts = {group: evaluation.part(metrics, scores, evidence, names) for group, names in groups.items()}
         content = {
@@ -289,6 +293,24 @@ def score(
     folder = store.once("scores", inputs, make)
     found = _read(folder / "scores.json")
     return Scored(found["scores"], found["groups"], found["warnings"], found["items"], store.root, folder)
+
+
+def _doubts(
+    attacks: Mapping[str, Attack], found: Mapping[str, AdversarialPrompts], evidence: Evidence
+) -> list[str]:
+    """What makes the rates of the attacks hard to believe."""
+    outcomes, alarms = {}, {}
+    for name, one in found.items():
+        if (request := ImageRequest(f"attack:{name}")) in evidence.images:
+            shown = [None if math.isnan(value) else bool(value) for value in detections(evidence, request)]
+            outcomes[name] = Outcome(attacks[name], one, shown)
+    _, request = pair("neighbour")
+    if outcomes and request in evidence.images:
+        everywhere = range(len(evidence.images[request].prompts))
+        for name, concept in evidence.concepts.erase.items():
+            fired = evidence.shown(request, everywhere, concept.detector, concept.labels)
+            alarms[name] = fired.nanmean().item()
+    return doubts(outcomes, alarms)
 
 
 def spent(folders: Iterable[Path]) -> float:

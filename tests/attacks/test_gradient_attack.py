@@ -11,7 +11,7 @@ import torch
 from golden_cases import golden_case, relative
 from torch.nn.functional import one_hot
 
-from unlearn.attacks.attack import Target
+from unlearn.attacks.attack import AdversarialPrompts, Target
 from unlearn.attacks.gradient_attack import P4D, UnlearnDiffAtk
 from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
 from unlearn.attacks.spaces import AddedTokens
@@ -61,6 +61,13 @@ def small(**changes) -> UnlearnDiffAtk:
         "batch_size": 3,
     }
     return UnlearnDiffAtk(**{**settings, **changes})
+
+
+def assert_same(one: AdversarialPrompts, other: AdversarialPrompts) -> None:
+    """But for rounding in what was minimised: forwards of other batch sizes differ in the last digits."""
+    assert replace(one, objective=()) == replace(other, objective=())
+    for pair in zip(one.objective, other.objective, strict=True):
+        assert pair[0] == pytest.approx(pair[1], rel=1e-5)
 
 
 @pytest.mark.golden
@@ -200,13 +207,13 @@ def test_prompts_of_any_length_get_a_token_every_few_of_theirs(tiny):
         assert [token for i, token in enumerate(ids) if i % 4] == own
         assert len(ids) == len(own) + len(own) // 3 + 1
     alone = replace(attack, batch_size=1).attack(target_of(tiny), plain, generator(3))
-    assert alone == found
+    assert_same(alone, found)
 
 
 def test_batch_and_order_do_not_matter(tiny):
     together = small().attack(target_of(tiny), PLAIN, generator(3))
     apart = small(batch_size=1).attack(target_of(tiny), PLAIN, generator(3))
-    assert together == apart
+    assert_same(together, apart)
     alone = small().attack(target_of(tiny), PLAIN.limited(1), generator(3))
     assert alone.prompts.prompts[0] == together.prompts.prompts[0]
 
@@ -215,11 +222,12 @@ def test_a_search_ends_where_the_concept_shows(tiny):
     found = small().attack(target_of(tiny, threshold=0.0), PLAIN, generator(3))
     assert found.found == (True, True, True)
     assert found.queries == (1, 1, 1)
-    # Two images of the original and one look, of two steps with two branches, and three gradient steps.
-    assert found.forwards == (2 * 4 + 3 + 4,) * 3
+    # Two images of the original and one look, of two steps with two branches, three gradient steps, and four
+    # draws to compare the objective on, twice.
+    assert found.forwards == (2 * 4 + 3 + 4 + 2 * 4,) * 3
     never = small().attack(target_of(tiny), PLAIN, generator(3))
     assert never.found == (False, False, False)
-    assert never.forwards == (2 * 4 + 2 * (3 + 4),) * 3
+    assert never.forwards == (2 * 4 + 2 * (3 + 4) + 2 * 4,) * 3
 
 
 def test_the_loss_of_the_true_prompt_is_that_of_the_model(tiny):
@@ -271,7 +279,8 @@ def test_gradients_go_through_the_erased_weights(tiny):
     small(search=search).attack(target_of(tiny), PLAIN, generator(3))
     assert min(gradients) > 0
     gradients.clear()
-    small(search=search).attack(target_of(tiny, erasure=Erasure(weights=weights)), PLAIN, generator(3))
+    with pytest.warns(UserWarning, match="UnlearnDiffAtk has no gradient in the tokens"):
+        small(search=search).attack(target_of(tiny, erasure=Erasure(weights=weights)), PLAIN, generator(3))
     assert max(gradients) == 0
 
 
@@ -304,3 +313,15 @@ def test_too_long_a_prompt_is_said(tiny):
 def test_refuses_settings_that_mean_nothing(build, said):
     with pytest.raises(ValueError, match=said):
         build()
+
+
+def test_the_objective_is_compared_on_the_same_draws(tiny):
+    """What is reported for the start and the end is the loss of these tokens on fixed draws."""
+    attack = small(looks=3, steps=4)
+    found = attack.attack(target_of(tiny), PLAIN, generator(0))
+    again = attack.attack(target_of(tiny), PLAIN, generator(0))
+    assert found.objective == again.objective
+    assert len(found.objective) == 3
+    assert all(before != after for before, after in found.objective)
+    shown = attack.attack(target_of(tiny, threshold=-1.0), PLAIN, generator(0))
+    assert [pair[0] for pair in shown.objective] == pytest.approx([pair[0] for pair in found.objective])

@@ -36,6 +36,8 @@ class AdversarialPrompts:
         queries: Candidates that were tried for each.
         forwards: Denoiser forwards, counted in samples, that were spent on each.
         found: Whether the attack's own images showed the concept.
+        objective: What the attack minimises, on the same draws for its start and for what it gives, for each
+            prompt; None where it minimises nothing but what images show, and empty if that goes for all.
     """
 
     prompts: PromptSet
@@ -43,6 +45,7 @@ class AdversarialPrompts:
     queries: tuple[int, ...]
     forwards: tuple[int, ...]
     found: tuple[bool, ...]
+    objective: tuple[tuple[float, float] | None, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Writes ``attack.json`` into ``folder``."""
@@ -62,7 +65,9 @@ class AdversarialPrompts:
             found = json.loads(path.read_text("utf-8"))
             name = found["prompts"].pop("name")
             prompts = PromptSet(name, **{key: tuple(value) for key, value in found.pop("prompts").items()})
-            return AdversarialPrompts(prompts, **{key: tuple(value) for key, value in found.items()})
+            pairs = tuple(each and (each[0], each[1]) for each in found.pop("objective", ()))
+            rest = {key: tuple(value) for key, value in found.items()}
+            return AdversarialPrompts(prompts, **rest, objective=pairs)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(
                 f"{path}: cannot be read ({error}). Remove its folder to attack again."
@@ -118,11 +123,15 @@ class Attack(ABC):
     Attributes:
         paper: arXiv id of its source; empty for a control.
         white_box: Whether it looks into the model.
+        control: Whether it is what other attacks have to beat.
+        transfers: Whether it never looks at the erased model, so that its prompts do for every method.
         prompts: How many of the plain prompts it is tried on: the first ones.
     """
 
     paper: ClassVar[str]
     white_box: ClassVar[bool]
+    control: ClassVar[bool] = False
+    transfers: ClassVar[bool] = False
 
     prompts: int
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -17,9 +19,12 @@ from unlearn.attacks.spaces import AddedTokens, content, words
 from unlearn.attacks.token_searches import NearestTokens, TokenDistributions, Tokens
 from unlearn.concepts import PromptSet
 from unlearn.errors import IncompatibleError
-from unlearn.models.model import DiffusionModel
+from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.seeding import derive_seed
 from unlearn.seeding import generator as seeded
+
+#: Draws on which the objective is compared between the start and the end.
+PROBES = 4
 
 
 @dataclass(kw_only=True)
@@ -92,6 +97,7 @@ class GradientAttack(Attack):
             tuple(found[case].queries for case in cases),
             tuple(found[case].forwards for case in cases),
             tuple(found[case].shown for case in cases),
+            tuple(found[case].objective for case in cases),
         )
 
     def _batches(self, target: Target, cases: Sequence[Case]) -> Iterator[list[Case]]:
@@ -119,6 +125,10 @@ class GradientAttack(Attack):
             tokens = self.search.start(
                 table, len(layouts[0].places), [seeded(case.seed, "search") for case in cases]
             )
+            begun = target.model.forwards
+            before = self._probe(model, bank, layouts, vocabulary[tokens.best()])
+            for one in found:
+                one.forwards += (target.model.forwards - begun) // len(found)
             for look in range(self.looks):
                 begun = target.model.forwards
                 for step in range(look * self.steps, (look + 1) * self.steps):
@@ -134,7 +144,24 @@ class GradientAttack(Attack):
                 if len(left) < len(live):
                     tokens.keep(left)
                     live = [live[i] for i in left]
+            begun = target.model.forwards
+            chosen = torch.stack([one.tokens for one in found if one.tokens is not None]).to(vocabulary)
+            after = self._probe(model, bank, layouts, chosen)
+            for one, *pair in zip(found, before, after, strict=True):
+                one.forwards += (target.model.forwards - begun) // len(found)
+                one.objective = (pair[0], pair[1])
         return found
+
+    @torch.no_grad()
+    def _probe(
+        self, model: DiffusionModel, bank: Bank, layouts: Sequence[Layout], tokens: Tensor
+    ) -> list[float]:
+        """The objective on some draws that are the same whatever the tokens: between steps, draws differ."""
+        conditioning = _encoded(model, layouts, model.embed(tokens))
+        total, rows = self.looks * self.steps, range(len(layouts))
+        numbers = dict.fromkeys(int((i + 0.5) * total / PROBES) for i in range(PROBES))
+        losses = torch.stack([bank.loss(number, conditioning, rows) for number in numbers])
+        return [float(value) for value in losses.mean(dim=0)]
 
     def _step(
         self,
@@ -147,12 +174,15 @@ class GradientAttack(Attack):
     ) -> None:
         """One gradient step for each prompt that is still under attack, in one forward pass."""
         added = tokens.table[tokens.tried()].requires_grad_()
-        base = torch.stack([layout.embeddings for layout in layouts])
-        places = torch.stack([layout.places for layout in layouts])
-        ends = torch.tensor([layout.end for layout in layouts], device=base.device)
-        index = (torch.arange(len(base), device=base.device)[:, None], places)
-        conditioning = model.encode_embeddings(torch.index_put(base, index, added), ends)
+        conditioning = _encoded(model, layouts, added)
         (gradient,) = torch.autograd.grad(bank.loss(step, conditioning, rows).sum(), added)
+        if step == 0 and not gradient.any():
+            warnings.warn(
+                f"attack: the objective of {type(self).__name__} has no gradient in the tokens, so it "
+                "searches blindly, and a low success rate says nothing. Something between the text and the "
+                "prediction stops it.",
+                stacklevel=2,
+            )
         with torch.no_grad():
             tokens.step(gradient)
 
@@ -163,12 +193,13 @@ class GradientAttack(Attack):
             [text for text in texts for _ in range(self.images)],
             [seed for case in cases for seed in case.images],
         )
-        for case, text, own, one in zip(cases, texts, torch.split(images, self.images), found, strict=True):
+        drawn = torch.split(images, self.images)
+        for case, text, row, own, one in zip(cases, texts, chosen, drawn, found, strict=True):
             shown, probability = target.judge(own, case.concept)
             one.queries += 1
             score = probability.mean().item()
             if bool(shown.all()) or (score > one.score and not one.shown):
-                one.prompt, one.score, one.shown = text, score, bool(shown.all())
+                one.prompt, one.score, one.shown, one.tokens = text, score, bool(shown.all()), row
 
 
 @dataclass
@@ -181,6 +212,8 @@ class Found:
         queries: Candidates that were looked at.
         score: The detector's mean probability of the concept.
         shown: Whether all images showed it.
+        tokens: Its added tokens, with shape :math:`(K)`.
+        objective: The objective at the start and for these tokens.
     """
 
     prompt: str
@@ -188,6 +221,17 @@ class Found:
     queries: int = 0
     score: float = -1.0
     shown: bool = False
+    tokens: Tensor | None = None
+    objective: tuple[float, float] = (math.nan, math.nan)
+
+
+def _encoded(model: DiffusionModel, layouts: Sequence[Layout], added: Tensor) -> Conditioning:
+    """Prompts with the added tokens' embeddings, with shape :math:`(B, K, E)`, in their places."""
+    base = torch.stack([layout.embeddings for layout in layouts])
+    places = torch.stack([layout.places for layout in layouts])
+    ends = torch.tensor([layout.end for layout in layouts], device=base.device)
+    index = (torch.arange(len(base), device=base.device)[:, None], places)
+    return model.encode_embeddings(torch.index_put(base, index, added), ends)
 
 
 @dataclass(kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unlearn.attacks.objectives import DetectorScore
 from unlearn.attacks.prompt_attack import PromptAttack
@@ -24,6 +25,8 @@ class RandomTokens(PromptAttack):
         objective: The detector's score.
         search: How many candidates are tried.
     """
+
+    control: ClassVar[bool] = True
 
     space: AddedTokens
     objective: DetectorScore
