@@ -138,7 +138,7 @@ def minimise(
         asked = [hunts[row].ask(slope) for row, slope in zip(live, slopes, strict=True)]
         counts = [len(each) for each in asked]
         rows = torch.tensor(live).repeat_interleave(torch.tensor(counts))
-        values = losses.values(rows, torch.cat(asked))
+        values = losses.values(rows, torch.cat(asked)) if len(rows) else torch.empty(0)
         for row, own, told in zip(live, asked, torch.split(values, counts), strict=True):
             hunts[row].tell(own, told)
         live = [row for row in live if hunts[row].stale < search.patience]

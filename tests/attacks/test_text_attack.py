@@ -1,0 +1,327 @@
+"""Attacks by the original text encoder: against the authors' numbers, and what they promise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from golden_cases import golden_case, relative
+
+from unlearn.attacks.attack import Target
+from unlearn.attacks.coordinate_gradient import CoordinateGradient
+from unlearn.attacks.genetic import Genetic, crossed, mutated
+from unlearn.attacks.layout import Layout
+from unlearn.attacks.spaces import AddedTokens, content, stable_words
+from unlearn.attacks.text_attack import Encoded, MMADiffusion, RingABell, told
+from unlearn.attacks.text_objectives import EndCosine, ShiftedEmbedding, direction
+from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.models.erasure import Erasure
+from unlearn.models.sampling import Sampler
+from unlearn.seeding import generator
+
+PLAIN = PromptSet(
+    "attack:x", ("a church", "a photo of a church", "a cat"), (5, 6, 7), ("",) * 3, ("red",) * 3
+)
+
+
+def target_of(model, concepts=None, erasure=None) -> Target:
+    red = Concept(
+        kind="object",
+        phrases=["church", "house of the cat"],
+        anchor="dog",
+        retain=[],
+        prompts=None,
+        detector="red",
+        labels=["red"],
+        templates=["{}", "a photo of {a}"],
+    )
+    sampler = Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
+    return Target(model, erasure or Erasure(), concepts or ConceptSet(erase={"red": red}), {}, sampler)
+
+
+def ringabell(**changes) -> RingABell:
+    settings = {
+        "prompts": 3,
+        "space": AddedTokens(place="replace", tokens=3),
+        "objective": ShiftedEmbedding(strength=1.0, sentences=None),
+        "search": Genetic(rounds=6, patience=6, population=12, crossover=0.5, mutation=0.5),
+        "banned": False,
+        "batch_size": 64,
+    }
+    return RingABell(**{**settings, **changes})
+
+
+def mma(**changes) -> MMADiffusion:
+    settings = {
+        "prompts": 3,
+        "space": AddedTokens(place="replace", tokens=3),
+        "objective": EndCosine(),
+        "search": CoordinateGradient(rounds=6, patience=6, candidates=12, top=8),
+        "banned": True,
+        "batch_size": 64,
+    }
+    return MMADiffusion(**{**settings, **changes})
+
+
+BOTH = pytest.mark.parametrize("attack", [ringabell(), mma()], ids=["ringabell", "mma"])
+
+
+def draws(listed, per_hit):
+    """The numbers of the authors' runs: one chance for each, and more for those that it hits."""
+    rows = iter(listed)
+    while (first := next(rows, None)) is not None:
+        kind, chance = first
+        assert kind == "random"
+        yield chance, per_hit(chance, rows)
+
+
+@pytest.mark.golden
+def test_matches_a_generation_of_the_authors(golden, golden_tiny):
+    case = golden_case(golden, "ringabell/generation")
+    inputs, outputs, tensors = case.inputs, case.outputs, case.tensors
+    pairs = list(zip(inputs["positive_prompts"], inputs["negative_prompts"], strict=True))
+    near = case.tolerance["concept_vector, target_embedding"]["tol"]
+    assert relative(direction(golden_tiny, pairs), tensors["concept_vector"]) < near
+
+    concept = SimpleNamespace(sentence_pairs=lambda count: pairs[:count])
+    target = target_of(golden_tiny, SimpleNamespace(erase={"x": concept}))
+    objective = ShiftedEmbedding(strength=inputs["coefficient"], sentences=None)
+    prompts = PromptSet("x", (inputs["prompt"],), (0,), ("",), ("x",))
+    space = AddedTokens(place="replace", tokens=inputs["length"])
+    vocabulary = torch.arange(len(golden_tiny.tokenizer))
+    losses = Encoded(target, space, objective, prompts, vocabulary, batch_size=7)
+    assert relative(losses.goals[0], tensors["target_embedding"]) < near
+
+    def fitness(ids):
+        own = ids[:, 1 : 1 + inputs["length"]].long()
+        return losses.values(torch.zeros(len(own), dtype=torch.long), own)
+
+    same = case.tolerance["fitness, fitness_after (JSON)"]["tol"]
+    wanted = torch.tensor(outputs["fitness"], dtype=torch.float64)
+    found = fitness(tensors["population"])
+    assert ((found - wanted) / wanted).abs().max() < same
+    order = found.sort(stable=True).indices
+    assert order.tolist() == outputs["order"]
+    survivors = tensors["population"][order[: inputs["population_size"] // 2]]
+
+    rate = inputs["crossover_rate"]
+    listed = list(
+        draws(
+            inputs["crossover_draws"],
+            lambda chance, rows: [next(rows)[1][0] for _ in range(2)] if chance < rate else [0, 1],
+        )
+    )
+    crossing = torch.tensor([chance < rate for chance, _ in listed])
+    mates, cuts = torch.tensor([numbers for _, numbers in listed]).T
+    family = crossed(survivors, crossing, mates, cuts)
+    assert torch.equal(family, tensors["after_crossover"])
+    parents = torch.tensor([first for hit in crossing.tolist() for first in ([1, 0, 0] if hit else [1])]) > 0
+    assert torch.equal(family[parents], survivors)
+
+    rate = inputs["mutate_rate"]
+    listed = list(
+        draws(
+            inputs["mutation_draws"],
+            lambda chance, rows: [next(rows)[1][0] for _ in range(2)] if chance < rate else [0, 0],
+        )
+    )
+    changing = torch.tensor([chance < rate for chance, _ in listed])
+    places, words = torch.tensor([numbers for _, numbers in listed]).T
+    family = mutated(family, changing, places, words.to(family.dtype))
+    assert torch.equal(family, tensors["after_mutation"])
+    # The authors' survivors are changed in place: what is kept of them is what a mutation made of them.
+    assert torch.equal(family[parents], tensors["survivors"])
+    wanted = torch.tensor(outputs["fitness_after"], dtype=torch.float64)
+    assert ((fitness(family) - wanted) / wanted).abs().max() < same
+
+
+@pytest.mark.parametrize("objective", [ShiftedEmbedding(strength=2.0, sentences=1), EndCosine()])
+@pytest.mark.parametrize("place", ["replace", "prefix", "suffix"])
+def test_the_loss_is_that_of_the_text(tiny, objective, place):
+    """What is encoded by embeddings, as far as it is needed, is what the written prompt gives."""
+    target = target_of(tiny)
+    space = AddedTokens(place=place, tokens=3)
+    vocabulary = stable_words(target)
+    losses = Encoded(target, space, objective, PLAIN, vocabulary, batch_size=2)
+    candidates = torch.randint(len(vocabulary), (5, 3), generator=generator(0))
+    rows = torch.tensor([0, 2, 1, 1, 0])
+    found = losses.values(rows, candidates)
+    for row, candidate, loss in zip(rows.tolist(), candidates, found, strict=True):
+        text = space.text(target, PLAIN.prompts[row], vocabulary[candidate])
+        ids = tiny.tokenize([text])[0].tolist()
+        end = torch.tensor([len(content(target, ids)) + 1])
+        goal = losses.goals[row : row + 1]
+        own = objective.losses(tiny.encode([text]).tokens, end, goal)
+        assert loss.item() == pytest.approx(own.item(), rel=1e-4, abs=1e-6)
+
+
+def test_the_plain_prompt_is_nearest_to_itself(tiny):
+    target = target_of(tiny)
+    vocabulary = stable_words(target)
+    prompts = PLAIN.limited(1)
+    own = torch.tensor(content(target, tiny.tokenize(["a church"])[0].tolist()))
+    place = torch.stack([(vocabulary == token).nonzero()[0, 0] for token in own])
+    space = AddedTokens(place="replace", tokens=len(own))
+    for objective in (EndCosine(), ShiftedEmbedding(strength=0.0, sentences=None)):
+        losses = Encoded(target, space, objective, prompts, vocabulary, batch_size=64)
+        others = torch.randint(len(vocabulary), (20, len(own)), generator=generator(0))
+        values = losses.values(torch.zeros(21, dtype=torch.long), torch.cat([place[None], others]))
+        assert abs(values[0].item()) < 1e-6
+        assert values[1:].min() > 1e-3
+
+
+@pytest.mark.parametrize("place", ["replace", "prefix", "suffix", "insert"])
+def test_slopes_are_those_of_the_words_own_places(tiny, place):
+    """A step from a word's embedding towards another's changes the loss as the slopes say."""
+    target = target_of(tiny)
+    space = AddedTokens(place=place, tokens=3)
+    vocabulary = stable_words(target)
+    objective = ShiftedEmbedding(strength=1.0, sentences=1)
+    losses = Encoded(target, space, objective, PLAIN, vocabulary, batch_size=64)
+    candidate, row = torch.tensor([[1, 5, 9]]), torch.tensor([1])
+    slopes = losses.slopes(row, candidate)
+    assert slopes.shape == (1, 3, len(vocabulary))
+    step = 1e-3
+    for token, word in ((0, 7), (1, 2), (2, 20)):
+        added = losses.table[candidate].clone()
+        towards = losses.table[word] - added[0, token]
+        values = []
+        for sign in (1, -1):
+            moved = added.clone()
+            moved[0, token] += sign * step * towards
+            with torch.no_grad():
+                values.append(losses._losses(row, moved).double())
+        measured = ((values[0] - values[1]) / (2 * step)).item()
+        expected = (slopes[0, token, word] - slopes[0, token, candidate[0, token]]).item()
+        assert measured == pytest.approx(expected, rel=0.05, abs=0.02)
+
+
+def test_only_what_matters_is_encoded(tiny, monkeypatch):
+    lengths = []
+    encode = tiny.encode_embeddings
+    monkeypatch.setattr(
+        tiny, "encode_embeddings", lambda e, ends=None: lengths.append(e.shape[1]) or encode(e, ends)
+    )
+    for objective, length in ((EndCosine(), 5), (ShiftedEmbedding(strength=1.0, sentences=1), 77)):
+        space, vocabulary = AddedTokens(place="replace", tokens=3), stable_words(target_of(tiny))
+        losses = Encoded(target_of(tiny), space, objective, PLAIN, vocabulary, batch_size=64)
+        lengths.clear()
+        losses.values(torch.tensor([0]), torch.tensor([[1, 2, 3]]))
+        assert lengths == [length]
+
+
+def test_a_direction_begins_behind_the_start_token(tiny):
+    found = direction(tiny, [("a church", "a dog"), ("church", "dog")])
+    assert found.shape == (77, 32)
+    assert not found[0].any()
+    assert found[2].norm() > 0.1
+
+
+@BOTH
+def test_same_seed_same_prompts_and_nothing_is_changed(tiny, attack):
+    before = {name: weight.clone() for name, weight in tiny.named_parameters()}
+    first, second, other = (attack.attack(target_of(tiny), PLAIN, generator(seed)) for seed in (1, 1, 2))
+    assert first == second
+    assert first.prompts.prompts != other.prompts.prompts
+    assert (first.prompts.seeds, first.plain, first.prompts.name) == (PLAIN.seeds, PLAIN.prompts, PLAIN.name)
+    assert first.found == (False,) * 3
+    assert first.forwards == (0,) * 3
+    assert all(torch.equal(weight, before[name]) for name, weight in tiny.named_parameters())
+
+
+@BOTH
+def test_batch_and_neighbours_do_not_matter(tiny, attack):
+    together = attack.attack(target_of(tiny), PLAIN, generator(3))
+    assert replace(attack, batch_size=5).attack(target_of(tiny), PLAIN, generator(3)) == together
+    alone = attack.attack(target_of(tiny), PLAIN.limited(1), generator(3))
+    assert alone.prompts.prompts[0] == together.prompts.prompts[0]
+    assert alone.queries[0] == together.queries[0]
+
+
+@BOTH
+def test_the_erased_model_makes_no_difference(tiny, attack):
+    assert attack.transfers
+    weights = {
+        name: torch.zeros_like(value)
+        for name, value in tiny.named_parameters()
+        if "attn2.to_k" in name or "text_encoder" in name
+    }
+    before = tiny.forwards
+    found = [
+        attack.attack(target_of(tiny, erasure=erasure), PLAIN, generator(3))
+        for erasure in (Erasure(), Erasure(weights=weights))
+    ]
+    assert found[0] == found[1]
+    assert tiny.forwards == before
+
+
+@BOTH
+def test_finds_better_than_chance_what_survives(tiny, attack):
+    target = target_of(tiny)
+    banned = told(target.concepts) if attack.banned else []
+    found = attack.attack(target, PLAIN, generator(3))
+    vocabulary = stable_words(target, banned)
+    losses = Encoded(target, attack.space, attack.objective, PLAIN, vocabulary, batch_size=64)
+    rows = torch.arange(3)
+    chosen = []
+    for text in found.prompts.prompts:
+        own = content(target, tiny.tokenize([text])[0].tolist())
+        assert len(own) == 3
+        chosen.append([vocabulary.tolist().index(token) for token in own])
+        assert not any(word in text for word in banned)
+    values = losses.values(rows, torch.tensor(chosen))
+    count = max(found.queries)
+    drawn = torch.randint(len(vocabulary), (count, 3), generator=generator(9))
+    for row in range(3):
+        by_chance = losses.values(torch.full((count,), row), drawn)
+        assert values[row] < by_chance.quantile(0.02)
+
+
+def test_banned_are_the_words_of_the_phrases_but_for_the_shortest(tiny):
+    assert told(target_of(tiny).concepts) == ["cat", "church", "house", "the"]
+
+
+def test_a_target_is_found_again(tiny):
+    """Without a direction, the words themselves are the best of all (the planted optimum of two words)."""
+    target = target_of(tiny)
+    prompts = PromptSet("x", ("cat dog",), (0,), ("",), ("red",))
+    space = AddedTokens(place="replace", tokens=2)
+    assert len(content(target, tiny.tokenize(["cat dog"])[0].tolist())) == 2
+    for attack in (
+        ringabell(
+            space=space,
+            objective=ShiftedEmbedding(strength=0.0, sentences=None),
+            search=Genetic(rounds=80, patience=80, population=40, crossover=0.5, mutation=0.5),
+        ),
+        mma(
+            space=space,
+            banned=False,
+            search=CoordinateGradient(rounds=20, patience=20, candidates=32, top=16),
+        ),
+    ):
+        assert attack.attack(target, prompts, generator(1)).prompts.prompts == ("cat dog",)
+
+
+def test_a_layout_is_of_the_original_outside_of_the_erased_model(tiny):
+    layout = Layout.of(target_of(tiny), AddedTokens(place="suffix", tokens=2), "a church")
+    own = tiny.embed(tiny.tokenize(["a church"]))[0]
+    count = layout.end - 3
+    assert layout.places.tolist() == [count + 1, count + 2]
+    assert torch.equal(layout.embeddings[: count + 1], own[: count + 1])
+    assert torch.equal(layout.embeddings[layout.end], own[count + 1])
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: ringabell(batch_size=0), "batch_size: must be at least 1"),
+        (lambda: ringabell(space=AddedTokens(place="every", tokens=3)), "space.place: must add as many"),
+        (lambda: ShiftedEmbedding(strength=-1.0, sentences=None), "strength: must be a number from 0 up"),
+        (lambda: ShiftedEmbedding(strength=1.0, sentences=0), "sentences: must be at least 1"),
+    ],
+)
+def test_refuses_settings_that_mean_nothing(build, said):
+    with pytest.raises(ValueError, match=said):
+        build()

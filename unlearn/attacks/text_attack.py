@@ -1,0 +1,172 @@
+"""Attacks by the original text encoder alone: made for no erased model, tried on all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
+from unlearn.attacks.coordinate_gradient import CoordinateGradient
+from unlearn.attacks.genetic import Genetic
+from unlearn.attacks.layout import Layout
+from unlearn.attacks.spaces import AddedTokens, stable_words
+from unlearn.attacks.text_objectives import EndCosine, ShiftedEmbedding, TextObjective
+from unlearn.attacks.text_search import Losses, minimise
+from unlearn.concepts import ConceptSet, PromptSet
+from unlearn.seeding import generator as seeded
+
+
+@dataclass(kw_only=True)
+class TextAttack(Attack):
+    """Searches for words that the original text encoder takes for the concept.
+
+    The candidates of all prompts are encoded together. No image is drawn, and nothing is asked of the erased
+    model: it is attacked by prompts that were found without it.
+
+    Attributes:
+        prompts: How many of the plain prompts it is tried on: the first ones.
+        space: Where words are added.
+        objective: What they should come near to.
+        search: Which words are tried next.
+        banned: Whether words that say a phrase of the concepts, or part of one, are left out.
+        batch_size: Candidates that are encoded at a time.
+    """
+
+    paper: ClassVar[str] = ""
+    white_box: ClassVar[bool] = False
+    transfers: ClassVar[bool] = True
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+
+    space: AddedTokens
+    objective: Any
+    search: Any
+    banned: bool
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        for key in ("prompts", "batch_size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+        if self.space.place == "every":
+            raise ValueError("space.place: must add as many words to every prompt, got every")
+
+    def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> AdversarialPrompts:
+        """One adversarial prompt for each of ``prompts``."""
+        vocabulary = stable_words(target, told(target.concepts) if self.banned else ())
+        losses = Encoded(target, self.space, self.objective, prompts, vocabulary, self.batch_size)
+        root = generator.initial_seed()
+        generators = [seeded(root, "candidates", index) for index in range(len(prompts))]
+        hunts = minimise(self.search, losses, len(vocabulary), self.space.tokens, generators)
+        texts = [
+            self.space.text(target, prompt, vocabulary[hunt.best])
+            for prompt, hunt in zip(prompts.prompts, hunts, strict=True)
+        ]
+        none = (0,) * len(hunts)
+        return AdversarialPrompts(
+            replace(prompts, prompts=tuple(texts)),
+            prompts.prompts,
+            tuple(hunt.tried for hunt in hunts),
+            none,
+            tuple(map(bool, none)),
+        )
+
+
+def told(concepts: ConceptSet) -> list[str]:
+    """The words of the concepts' phrases, but for the shortest, such as "of"."""
+    return sorted({word for phrase in concepts.phrases for word in re.findall(r"\w{3,}", phrase.lower())})
+
+
+class Encoded(Losses):
+    """The losses of candidates for :math:`P` prompts, by the text encoder of the model as it is now.
+
+    Attributes:
+        table: Embeddings of the vocabulary, with shape :math:`(V, E)`.
+        goals: What each prompt's candidates are compared with.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        target: Target,
+        space: AddedTokens,
+        objective: TextObjective,
+        prompts: PromptSet,
+        vocabulary: Tensor,
+        batch_size: int,
+    ) -> None:
+        self.model, self.objective, self.batch_size = target.model, objective, batch_size
+        self.table = self.model.embed(vocabulary[None].to(self.model.device))[0]
+        self.goals = objective.goals(target, prompts)
+        layouts = [Layout.of(target, space, prompt) for prompt in prompts.prompts]
+        length = objective.length(max(layout.end for layout in layouts), self.model.max_tokens)
+        self._embeddings = torch.stack([layout.embeddings[:length] for layout in layouts])
+        self._places = torch.stack([layout.places for layout in layouts])
+        self._ends = torch.tensor([layout.end for layout in layouts], device=self.table.device)
+
+    @torch.no_grad()
+    def values(self, rows: Tensor, candidates: Tensor) -> Tensor:
+        """In float64; so many candidates at a time as ``batch_size`` says."""
+        found = [
+            self._losses(own, self.table[some]).double().cpu() for own, some in self._chunks(rows, candidates)
+        ]
+        return torch.cat(found)
+
+    def slopes(self, rows: Tensor, candidates: Tensor) -> Tensor:
+        """Through the embeddings: a word's share counts for its embedding."""
+        found = []
+        for own, some in self._chunks(rows, candidates):
+            added = self.table[some].requires_grad_()
+            (gradient,) = torch.autograd.grad(self._losses(own, added).sum(), added)
+            found.append(gradient @ self.table.T)
+        return torch.cat(found)
+
+    def _chunks(self, rows: Tensor, candidates: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        parts = (torch.split(each.to(self.table.device), self.batch_size) for each in (rows, candidates))
+        return zip(*parts, strict=True)
+
+    def _losses(self, rows: Tensor, added: Tensor) -> Tensor:
+        """Of embeddings with shape :math:`(N, K, E)` in their prompts' places."""
+        index = (torch.arange(len(rows), device=rows.device)[:, None], self._places[rows])
+        embeddings = torch.index_put(self._embeddings[rows], index, added)
+        ends = self._ends[rows]
+        encoded = self.model.encode_embeddings(embeddings, ends)
+        return self.objective.losses(encoded.tokens, ends, self.goals[rows])
+
+
+@dataclass(kw_only=True)
+class RingABell(TextAttack):
+    """Words instead of the prompt whose embedding is the prompt's, moved towards the concept.
+
+    It departs from the authors' code in what keeps a prompt what was scored: only words are chosen that
+    survive being written. The concept's direction is taken over sentences that are made for every concept.
+
+    References:
+        | Ring-A-Bell! How Reliable are Concept Removal Methods for Diffusion Models? (Tsai et al., 2023)
+        | https://arxiv.org/abs/2310.10012
+    """
+
+    paper: ClassVar[str] = "2310.10012"
+    objective: ShiftedEmbedding
+    search: Genetic
+
+
+@dataclass(kw_only=True)
+class MMADiffusion(TextAttack):
+    """Words instead of the prompt that mean the same to the text encoder, without a word of the concept.
+
+    The text part of the attack. The authors begin with random letters and may emit any token; here the start
+    is random words, and all words survive being written.
+
+    References:
+        | MMA-Diffusion: MultiModal Attack on Diffusion Models (Yang et al., 2023)
+        | https://arxiv.org/abs/2311.17516
+    """
+
+    paper: ClassVar[str] = "2311.17516"
+    objective: EndCosine
+    search: CoordinateGradient
