@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
+from unlearn.attacks.fitting import fitting
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
 from unlearn.attacks.prompt_attack import unseen_seed
@@ -89,8 +90,9 @@ class GradientAttack(Attack):
         found: dict[Case, Found] = {}
         with tqdm(total=len(cases), desc="attack", unit="prompt", disable=None) as bar:
             for together in self._batches(target, cases):
-                found |= zip(together, self._together(target, together), strict=True)
-                bar.update(len(together))
+                for part, results in fitting(together, lambda part: self._together(target, part)):
+                    found |= zip(part, results, strict=True)
+                    bar.update(len(part))
         return AdversarialPrompts(
             replace(prompts, prompts=tuple(found[case].prompt for case in cases)),
             prompts.prompts,
