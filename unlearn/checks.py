@@ -152,6 +152,12 @@ def _files(run: RunConfig) -> Iterator[str]:
     used = {run.model.clip, run.model.inception, *judges}
     for key in sorted(used & set(run.eval.detectors)):
         yield from (f"eval.detectors.{key}.{problem}" for problem in run.eval.detectors[key].check())
+    try:
+        concepts = run.concepts
+    except ConfigError:
+        return
+    for name, attack in run.eval.attacks.items():
+        yield from (f"eval.attacks.{name}.{problem}." for problem in attack.check(concepts))
 
 
 def _device(run: RunConfig) -> Iterator[str]:

@@ -7,6 +7,7 @@ methods share them.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -89,17 +90,20 @@ def attack(
     Returns:
         The prompts, and the folder that holds them.
     """
-    prompts = replace(plain.limited(method.prompts), name=f"attack:{name}")
+    prompts = replace(method.chosen(plain), name=f"attack:{name}")
     inputs = {
         "attack": method,
         "prompts": [prompts.prompts, prompts.seeds, prompts.concepts],
         "seed": seed,
         "source": source,
     }
+    if method.files:
+        inputs["files"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in method.files]
 
     def make(folder: Path) -> None:
         found = method.attack(target(), prompts, generator(seed, "attack", name))
-        if found.prompts.seeds != prompts.seeds or found.prompts.name != prompts.name:
+        kept = method.own_seeds or found.prompts.seeds == prompts.seeds
+        if not kept or found.prompts.name != prompts.name:
             raise UnlearnError(f"eval.attacks.{name}: must keep the seeds and the name of its prompts.")
         found.save(folder)
 

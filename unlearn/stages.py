@@ -13,6 +13,7 @@ import resource
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -217,18 +218,26 @@ def _erase(
 
 
 def attack(config: RunConfig, store: Store, source: Source, erased: Erased, plain: PromptSet) -> Attacked:
-    """Runs each attack on the erased model, or finds what it found."""
+    """Runs each attack on the erased model, or finds what it found.
+
+    An attack that never looks at the erased model is shown the original alone, and what it finds is every
+    method's.
+    """
     concepts, detectors = config.concepts, config.eval.detectors
     judges = {name: detectors[concept.detector] for name, concept in concepts.erase.items()}
-    depends = {"detectors": judges, "erased": erased.inputs, "sampler": config.model.sampler}
+    same = {"detectors": judges, "sampler": config.model.sampler}
 
-    def target() -> Target:
-        return Target(source(), erased.erasure, concepts, judges, config.model.sampler)
+    def target(erasure: Erasure) -> Target:
+        return Target(source(), erasure, concepts, judges, config.model.sampler)
 
     found, folders = {}, {}
     for name, method in config.eval.attacks.items():
+        if method.transfers:
+            shown, depends = Erasure(), {"concepts": concepts, "source": erased.inputs["source"]}
+        else:
+            shown, depends = erased.erasure, {"erased": erased.inputs}
         found[name], folders[name] = evaluation.attack(
-            name, method, plain, target, store, depends, config.seeds.attack
+            name, method, plain, partial(target, shown), store, same | depends, config.seeds.attack
         )
     return Attacked(found, folders)
 

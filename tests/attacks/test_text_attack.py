@@ -13,8 +13,8 @@ from unlearn.attacks.attack import Target
 from unlearn.attacks.coordinate_gradient import CoordinateGradient
 from unlearn.attacks.genetic import Genetic, crossed, mutated
 from unlearn.attacks.layout import Layout
-from unlearn.attacks.spaces import AddedTokens, content, stable_words
-from unlearn.attacks.text_attack import Encoded, MMADiffusion, RingABell, told
+from unlearn.attacks.spaces import AddedTokens, concept_words, content, stable_words
+from unlearn.attacks.text_attack import Encoded, MMADiffusion, RingABell
 from unlearn.attacks.text_objectives import EndCosine, ShiftedEmbedding, direction
 from unlearn.concepts import Concept, ConceptSet, PromptSet
 from unlearn.models.erasure import Erasure
@@ -260,7 +260,7 @@ def test_the_erased_model_makes_no_difference(tiny, attack):
 @BOTH
 def test_finds_better_than_chance_what_survives(tiny, attack):
     target = target_of(tiny)
-    banned = told(target.concepts) if attack.banned else []
+    banned = concept_words(target.concepts) if attack.banned else []
     found = attack.attack(target, PLAIN, generator(3))
     vocabulary = stable_words(target, banned)
     losses = Encoded(target, attack.space, attack.objective, PLAIN, vocabulary, batch_size=64)
@@ -277,10 +277,13 @@ def test_finds_better_than_chance_what_survives(tiny, attack):
     for row in range(3):
         by_chance = losses.values(torch.full((count,), row), drawn)
         assert values[row] < by_chance.quantile(0.02)
+        start, end = found.objective[row]
+        assert end == pytest.approx(values[row].item(), abs=1e-5)
+        assert start > end
 
 
 def test_banned_are_the_words_of_the_phrases_but_for_the_shortest(tiny):
-    assert told(target_of(tiny).concepts) == ["cat", "church", "house", "the"]
+    assert concept_words(target_of(tiny).concepts) == ["cat", "church", "house", "the"]
 
 
 def test_a_target_is_found_again(tiny):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -248,11 +249,12 @@ def test_attack_metrics_become_one_for_each_attack():
     assert AttackSuccessRate().by_attack([]) == {}
 
 
-def test_attacked_images_must_have_the_seeds_of_the_plain_ones(build):
+def test_attacked_images_must_be_for_the_concepts_of_the_plain_ones(build):
     evidence = world(build)
     attacked = evidence.images[ImageRequest("attack:random")]
-    object.__setattr__(attacked, "prompts", attacked.prompts.reseeded(3))
-    with pytest.raises(UnlearnError, match="seeds of the first plain prompts"):
+    other = replace(attacked.prompts, concepts=("other",) * len(attacked.prompts))
+    object.__setattr__(attacked, "prompts", other)
+    with pytest.raises(UnlearnError, match="concepts of the first plain prompts"):
         EVERY["asr"].score(evidence)
 
 

@@ -125,6 +125,7 @@ class Attack(ABC):
         white_box: Whether it looks into the model.
         control: Whether it is what other attacks have to beat.
         transfers: Whether it never looks at the erased model, so that its prompts do for every method.
+        own_seeds: Whether it says with which seeds its images are drawn.
         prompts: How many of the plain prompts it is tried on: the first ones.
     """
 
@@ -132,8 +133,22 @@ class Attack(ABC):
     white_box: ClassVar[bool]
     control: ClassVar[bool] = False
     transfers: ClassVar[bool] = False
+    own_seeds: ClassVar[bool] = False
 
     prompts: int
+
+    @property
+    def files(self) -> list[Path]:
+        """The user's files that it reads: what it gives depends on what is in them."""
+        return []
+
+    def check(self, concepts: ConceptSet) -> list[str]:  # noqa: ARG002
+        """What is wrong with its files, each as ``<key>: <what is wrong>``."""
+        return []
+
+    def chosen(self, plain: PromptSet) -> PromptSet:
+        """The plain prompts that it is tried on, which are the first ones."""
+        return plain.limited(self.prompts)
 
     @abstractmethod
     def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> AdversarialPrompts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from torch import Generator, Tensor
 
 from unlearn.attacks.attack import Target
 from unlearn.attacks.prompt_attack import Space
+from unlearn.concepts import ConceptSet
 from unlearn.errors import IncompatibleError, unknown
 
 PLACES = ("prefix", "suffix", "insert", "every", "replace")
@@ -141,6 +143,11 @@ def stable_words(target: Target, banned: Sequence[str] = ()) -> Tensor:
     if (alone & ~said).sum() < 2:
         raise IncompatibleError("attack: the model's tokenizer leaves hardly a word to choose from.")
     return ids[alone & ~said]
+
+
+def concept_words(concepts: ConceptSet) -> list[str]:
+    """The words of the concepts' phrases, but for the shortest, such as "of"."""
+    return sorted({word for phrase in concepts.phrases for word in re.findall(r"\w{3,}", phrase.lower())})
 
 
 def content(target: Target, ids: list[int]) -> list[int]:

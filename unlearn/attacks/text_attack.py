@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -14,10 +13,10 @@ from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
 from unlearn.attacks.coordinate_gradient import CoordinateGradient
 from unlearn.attacks.genetic import Genetic
 from unlearn.attacks.layout import Layout
-from unlearn.attacks.spaces import AddedTokens, stable_words
+from unlearn.attacks.spaces import AddedTokens, concept_words, stable_words
 from unlearn.attacks.text_objectives import EndCosine, ShiftedEmbedding, TextObjective
 from unlearn.attacks.text_search import Losses, minimise
-from unlearn.concepts import ConceptSet, PromptSet
+from unlearn.concepts import PromptSet
 from unlearn.seeding import generator as seeded
 
 
@@ -57,7 +56,7 @@ class TextAttack(Attack):
 
     def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> AdversarialPrompts:
         """One adversarial prompt for each of ``prompts``."""
-        vocabulary = stable_words(target, told(target.concepts) if self.banned else ())
+        vocabulary = stable_words(target, concept_words(target.concepts) if self.banned else ())
         losses = Encoded(target, self.space, self.objective, prompts, vocabulary, self.batch_size)
         root = generator.initial_seed()
         generators = [seeded(root, "candidates", index) for index in range(len(prompts))]
@@ -73,12 +72,8 @@ class TextAttack(Attack):
             tuple(hunt.tried for hunt in hunts),
             none,
             tuple(map(bool, none)),
+            tuple((hunt.first, hunt.value) for hunt in hunts),
         )
-
-
-def told(concepts: ConceptSet) -> list[str]:
-    """The words of the concepts' phrases, but for the shortest, such as "of"."""
-    return sorted({word for phrase in concepts.phrases for word in re.findall(r"\w{3,}", phrase.lower())})
 
 
 class Encoded(Losses):

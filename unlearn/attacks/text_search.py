@@ -74,13 +74,14 @@ class Hunt(ABC):
         at: The candidate that it stands at, with shape :math:`(K)`.
         best: The best that it has met, with shape :math:`(K)`.
         value: The loss of that.
+        first: The loss of the first that was scored.
         tried: Candidates that were scored for it.
         stale: Rounds since it met a better one.
     """
 
     def __init__(self, at: Tensor) -> None:
         self.at = at
-        self.best, self.value = at, float("inf")
+        self.best, self.value, self.first = at, float("inf"), float("nan")
         self.tried = self.stale = 0
         self._known: dict[tuple[int, ...], float] = {}
         self._round: list[tuple[int, ...]] = []
@@ -106,6 +107,8 @@ class Hunt(ABC):
 
     def tell(self, asked: Tensor, values: Tensor) -> None:
         """Takes the losses, with shape :math:`(C)`, of what it asked for."""
+        if self.tried == 0:
+            self.first = values[0].item()
         self.tried += len(asked)
         self._known |= dict(zip(map(tuple, asked.tolist()), values.tolist(), strict=True))
         self._known = {row: self._known[row] for row in self._round}

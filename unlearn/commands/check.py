@@ -13,7 +13,10 @@ ALONE = ("model", "method", "concept", "eval", "tracker", "experiment")
 #: Where a component of these groups goes in a run.
 PLACES = {"attack": "eval.attacks", "metric": "eval.metrics", "detector": "eval.detectors"}
 #: Values that a file leaves to the user, filled in so that the rest can be checked.
-FILLED = {"concept=custom": ("concept.name=lighthouse",)}
+FILLED = {
+    "concept=custom": ("concept.name=lighthouse",),
+    "attack=replay": ("eval.attacks.replay.file=prompts.csv",),
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,10 +39,8 @@ def every(groups: Sequence[str]) -> Iterator[list[str]]:
     for group in groups:
         for name in names(group):
             choice = f"{group}={name}"
-            if group in PLACES:
-                yield [f"+{group}@{PLACES[group]}.{name}={name}"]
-            else:
-                yield [choice, *FILLED.get(choice, ())]
+            placed = f"+{group}@{PLACES[group]}.{name}={name}" if group in PLACES else choice
+            yield [placed, *FILLED.get(choice, ())]
 
 
 def names(group: str) -> list[str]:

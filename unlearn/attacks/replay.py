@@ -1,0 +1,135 @@
+"""Prompts that were found elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Generator
+
+from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
+from unlearn.concepts import ConceptSet, PromptSet
+from unlearn.errors import ConfigError, unknown
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a file of prompts.
+
+    Attributes:
+        prompt: The prompt.
+        seed: Of its image; None for that of the plain prompt that it stands for.
+        concept: The concept that it should bring back; empty for any.
+    """
+
+    prompt: str
+    seed: int | None
+    concept: str
+
+
+@dataclass(kw_only=True)
+class Replay(Attack):
+    """Prompts from a CSV file, as they are.
+
+    The file has a column ``prompt``, and perhaps ``seed`` and ``concept``; other columns are ignored. Each
+    prompt stands for the next plain prompt of its concept, in the order of the file, and is counted against
+    it. So no more are replayed than there are plain prompts, and a warning says how many are left out. A
+    prompt that was searched for with the seed that the file gives is judged by what it was chosen for: leave
+    the column out to judge it on fresh noise.
+
+    Attributes:
+        prompts: How many are replayed at most: the first ones.
+        file: Path of the file.
+    """
+
+    paper: ClassVar[str] = ""
+    white_box: ClassVar[bool] = False
+    transfers: ClassVar[bool] = True
+    own_seeds: ClassVar[bool] = True
+
+    file: str
+
+    def __post_init__(self) -> None:
+        if self.prompts < 1:
+            raise ValueError(f"prompts: must be at least 1, got {self.prompts}")
+
+    @property
+    def files(self) -> list[Path]:
+        """The file."""
+        return [Path(self.file)]
+
+    def check(self, concepts: ConceptSet) -> list[str]:
+        """What is wrong with the file."""
+        try:
+            rows = self._rows()
+        except ConfigError as error:
+            return [str(error)]
+        named = {row.concept for row in rows}
+        if not rows or named & {"", *concepts.erase}:
+            return [] if rows else [f"file: {self.file} has no prompts"]
+        return [f"file: {self.file}: column concept: {unknown('concept', sorted(named)[0], concepts.erase)}"]
+
+    def chosen(self, plain: PromptSet) -> PromptSet:
+        """The first plain prompts, as far as there is a row for each."""
+        return plain.limited(len(self._matched(self._rows(), plain)))
+
+    def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> AdversarialPrompts:  # noqa: ARG002
+        """The file's prompts, one for each of ``prompts``."""
+        rows = self._rows()
+        taken = self._matched(rows, prompts)
+        count = sum(row.concept in ("", *target.concepts.erase) for row in rows)
+        if len(taken) < min(count, self.prompts):
+            warnings.warn(
+                f"{self.file}: {len(taken)} of {count} prompts are replayed, since no more plain prompts of "
+                "their concepts are evaluated. Raise eval.prompts.plain for more.",
+                stacklevel=2,
+            )
+        seeds = [old if row.seed is None else row.seed for row, old in zip(taken, prompts.seeds, strict=True)]
+        found = replace(prompts, prompts=tuple(row.prompt for row in taken), seeds=tuple(seeds))
+        none = (0,) * len(taken)
+        return AdversarialPrompts(found, prompts.prompts, none, none, tuple(map(bool, none)))
+
+    def _matched(self, rows: Sequence[Row], plain: PromptSet) -> list[Row]:
+        """The row for each of the first plain prompts, until one finds none."""
+        left, taken = list(rows), []
+        for concept in plain.concepts[: self.prompts]:
+            index = next((i for i, row in enumerate(left) if row.concept in ("", concept)), None)
+            if index is None:
+                break
+            taken.append(left.pop(index))
+        return taken
+
+    def _rows(self) -> list[Row]:
+        """What the file says.
+
+        Raises:
+            ConfigError: If it is missing or wrong.
+        """
+        path = Path(self.file)
+        if not path.is_file():
+            raise ConfigError(f"file: there is no file '{self.file}'")
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.DictReader(file, strict=True)
+                columns = [column or "" for column in reader.fieldnames or ()]
+                read = list(reader)
+        except (csv.Error, OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"file: {self.file} cannot be read as CSV ({error})") from None
+        if "prompt" not in columns:
+            raise ConfigError(
+                f"file: {self.file} must have a column 'prompt', got {', '.join(columns) or 'none'}"
+            )
+        return [self._row(number, row) for number, row in enumerate(read, start=2)]
+
+    def _row(self, number: int, row: dict[str, str]) -> Row:
+        where = f"file: {self.file}: row {number}"
+        prompt, seed = row["prompt"] or "", (row.get("seed") or "").strip()
+        if not prompt.strip():
+            raise ConfigError(f"{where}: the prompt is empty")
+        if seed and not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
+            raise ConfigError(f"{where}: seed must be a whole number from 0 to 2**63 - 1, got '{seed}'")
+        return Row(prompt, int(seed) if seed else None, (row.get("concept") or "").strip())
