@@ -4,6 +4,7 @@ from unlearn.attacks.attack import Attack
 from unlearn.attacks.gradient_attack import P4D, UnlearnDiffAtk
 from unlearn.attacks.random_tokens import RandomTokens
 from unlearn.attacks.replay import Replay
+from unlearn.attacks.sneaky_prompt import SneakyPrompt
 from unlearn.attacks.text_attack import MMADiffusion, RingABell
 
 ATTACKS: dict[str, type[Attack]] = {
@@ -12,5 +13,6 @@ ATTACKS: dict[str, type[Attack]] = {
     "p4d": P4D,
     "ringabell": RingABell,
     "mma": MMADiffusion,
+    "sneaky": SneakyPrompt,
     "replay": Replay,
 }
