@@ -69,6 +69,14 @@ MISTAKES = {
         ["method=sld", "eval=robust"],
         "eval.attacks.p4d: P4D takes gradients of erased weights, and SLD",
     ),
+    "resurgence": (
+        ["+resurgence@eval.resurgence.x=guidance", "eval.resurgence.x.scales=[4.0]"],
+        "eval.resurgence.x.scales: needs one besides the model's own, 4.",
+    ),
+    "resurgence steps": (
+        ["+resurgence@eval.resurgence.x=relearn", "eval.resurgence.x.steps=[5,0]"],
+        "eval.resurgence.x.steps: needs at least one, from 1 up and rising, got [5, 0]",
+    ),
     "no value": (["method"], "method: "),
 }
 

@@ -40,7 +40,7 @@ class Model:
 
 @pytest.fixture(autouse=True)
 def draw(monkeypatch):
-    def fake(model, prompts, seeds, sampler, guard=None):  # noqa: ARG001
+    def fake(model, prompts, seeds, sampler, guard=None, start=None):  # noqa: ARG001
         for start in range(0, len(prompts), sampler.batch_size):
             if model.limit is not None and model.drawn >= model.limit:
                 raise KeyboardInterrupt

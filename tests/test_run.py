@@ -153,3 +153,31 @@ def test_damage_is_said_in_a_line_and_mended_by_force(unlearn, tmp_path):
     assert "force=true" in done.stderr
     assert "Traceback" not in done.stderr
     assert lasting(folder_of(unlearn("method=uce", "force=true"))) == lasting(folder)
+
+
+def test_curves_go_on_after_a_kill_and_end_as_if_nothing_had_happened(unlearn, tmp_path):
+    words = ["method=uce", "+resurgence@eval.resurgence.back=relearn", "eval.resurgence.back.prompts=3"]
+    small = ["steps=[1,2]", "images=2", "batch_size=2", "parameters=[cross_attention]"]
+    words += [f"eval.resurgence.back.{each}" for each in small]
+    words += ["~eval.attacks.random_tokens", "~eval.metrics.asr", "~eval.metrics.clip_score"]
+    first = unlearn(*words)
+    undisturbed, folder = lasting(folder_of(first)), folder_of(first)
+    (curve,) = undisturbed["resurgence"]
+    assert [point["at"] for point in curve["points"]] == [0, 1, 2]
+    assert all(point["n"] == 3 and point["interval"] for point in curve["points"])
+    plain = [row for row in read_items(folder) if row["prompts"] == "plain" and row["model"] == "erased"]
+    rate = 100 * sum(row["scores"]["erased"] for row in plain[:3]) / 3
+    assert curve["points"][0]["value"] == pytest.approx(rate)
+    assert "How fast it comes back" in (folder / "report.html").read_text()
+    assert (folder / undisturbed["artifacts"]["resurgence:erased:back"]["path"]).is_dir()
+    assert "Nothing was computed" in unlearn(*words).stdout
+
+    artifacts = tmp_path / "outputs" / "artifacts"
+    for kind in ("resurgence", "curves"):
+        (artifacts / kind).rename(tmp_path / f"undisturbed-{kind}")
+    unlearn(*words, kill=5, code=-9)  # while the images of the second place are written
+    assert list((artifacts / "scratch" / "resurgence").glob("*/0/00002.png"))
+    again = lasting(folder_of(unlearn(*words)))
+    for found in (again, undisturbed):
+        found["resurgence"][0]["seconds"] = 0
+    assert again == undisturbed

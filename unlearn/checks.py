@@ -13,6 +13,7 @@ from unlearn.methods import METHODS
 from unlearn.methods.method import Method
 from unlearn.metrics.detection import DetectionRate
 from unlearn.metrics.metric import Metric
+from unlearn.resurgence.resurgence import Resurgence
 from unlearn.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def mismatches(run: RunConfig, here: bool = True) -> list[str]:
     if found := list(_kinds(run)):  # what follows asks each component for what its kind can tell
         return found
     checks: list[Callable[[RunConfig], Iterator[str]]] = [
-        _references, _method, _concepts, _prompts, _metrics, _attacks,
+        _references, _method, _concepts, _prompts, _metrics, _attacks, _resurgence,
     ]  # fmt: skip
     if here:
         checks += [_files, _device]
@@ -44,6 +45,7 @@ def _kinds(run: RunConfig) -> Iterator[str]:
         ("", {"tracker": run.tracker}, Tracker, "tracker"),
         ("eval.attacks.", run.eval.attacks, Attack, "attack"),
         ("eval.metrics.", run.eval.metrics, Metric, "metric"),
+        ("eval.resurgence.", run.eval.resurgence, Resurgence, "resurgence"),
         ("eval.detectors.", run.eval.detectors, (Detector, ImageFeatures), "detector"),
     ]
     for path, components, kind, group in tables:
@@ -125,6 +127,17 @@ def _attacks(run: RunConfig) -> Iterator[str]:
                     f"{type(run.method).__name__} changes none: it acts while sampling. Take it out with "
                     f"~eval.attacks.{name}."
                 )
+
+
+def _resurgence(run: RunConfig) -> Iterator[str]:
+    try:
+        concepts = run.concepts
+        plain = concepts.prompt_set("plain", run.paths.prompts)
+    except ConfigError:  # said by other checks
+        return
+    for name, kind in run.eval.resurgence.items():
+        for problem in kind.check(run.model.sampler, concepts, plain.limited(kind.prompts)):
+            yield f"eval.resurgence.{name}.{problem}."
 
 
 def _metrics(run: RunConfig) -> Iterator[str]:

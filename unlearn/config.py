@@ -28,6 +28,7 @@ from unlearn.errors import ConfigError, unknown
 from unlearn.methods import METHODS
 from unlearn.metrics import METRICS
 from unlearn.models import MODELS
+from unlearn.resurgence import RESURGENCES
 from unlearn.tracking import TRACKERS
 
 TABLES: dict[str, Mapping[str, type]] = {
@@ -36,6 +37,7 @@ TABLES: dict[str, Mapping[str, type]] = {
     "method": METHODS,
     "metric": METRICS,
     "model": MODELS,
+    "resurgence": RESURGENCES,
     "tracker": TRACKERS,
 }
 
@@ -85,6 +87,7 @@ class Evaluation:
         metrics: By the name of the score.
         detectors: The networks that judge images, by the name that concepts, models and metrics call them.
         failures: How many images may fail to be scored before the run fails.
+        resurgence: Curves of how fast the concept comes back, by name.
     """
 
     prompts: dict[str, int] = field(default_factory=dict)
@@ -92,6 +95,7 @@ class Evaluation:
     metrics: dict[str, Any] = field(default_factory=dict)
     detectors: dict[str, Any] = field(default_factory=dict)
     failures: int = 0
+    resurgence: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for role, count in self.prompts.items():

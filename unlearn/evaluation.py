@@ -20,8 +20,9 @@ from unlearn.concepts import ROLES, ConceptSet, PromptSet
 from unlearn.errors import UnlearnError
 from unlearn.images import ImageRequest, ImageSet, image_name, write_image
 from unlearn.metrics.metric import Evidence, Metric, Score
+from unlearn.models.guards import Guard
 from unlearn.models.model import DiffusionModel, Erasure
-from unlearn.models.sampling import Sampler, draw
+from unlearn.models.sampling import Sampler, Start, draw
 from unlearn.results import Item
 from unlearn.seeding import generator
 
@@ -147,17 +148,29 @@ def generate(
     def make(folder: Path) -> None:
         unfinished = store.scratch("images", inputs)
         with model().erased(applied) as erased:
-            _draw(erased, prompts, sampler, applied, unfinished, str(request))
+            draw_missing(erased, prompts, sampler, applied.guard, unfinished, str(request))
         for index in range(len(prompts)):
             (unfinished / image_name(index)).rename(folder / image_name(index))
 
     return ImageSet(request, prompts, store.once("images", inputs, make))
 
 
-def _draw(
-    model: DiffusionModel, prompts: PromptSet, sampler: Sampler, erasure: Erasure, folder: Path, name: str
+def draw_missing(
+    model: DiffusionModel,
+    prompts: PromptSet,
+    sampler: Sampler,
+    guard: Guard | None,
+    folder: Path,
+    name: str,
+    start: Start | None = None,
 ) -> None:
-    """Writes the images that ``folder`` lacks, in whole batches: each image keeps its neighbours."""
+    """Writes the images that ``folder`` lacks, in whole batches: each image keeps its neighbours.
+
+    Arguments:
+        model: The model as it is to draw.
+        name: What the images are called in progress and errors.
+        start: Images to start from, one for each prompt, if given.
+    """
     from tqdm import tqdm
 
     done = 0
@@ -167,7 +180,9 @@ def _draw(
         done -= done % sampler.batch_size
     with tqdm(total=len(prompts), initial=done, desc=name, unit="image", disable=None) as bar:
         rest = slice(done, None)
-        for images in draw(model, prompts.prompts[rest], prompts.seeds[rest], sampler, guard=erasure.guard):
+        rows = (prompts.prompts[rest], prompts.seeds[rest])
+        begun = None if start is None else start[rest]
+        for images in draw(model, *rows, sampler, guard=guard, start=begun):
             for image in images:
                 if not bool(image.isfinite().all()):
                     raise UnlearnError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unlearn.artifacts import fingerprint
-from unlearn.results import SCHEMA, Artifact, Cost, Results, environment
+from unlearn.curves import Drawn
+from unlearn.results import SCHEMA, Artifact, Cost, CurveEntry, Results, environment
 from unlearn.sequence import Step, entries
 from unlearn.stages import Attacked, said, spent
 
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 
 
 def assemble(
-    config: RunConfig, label: Label, folder: Path, steps: Sequence[Step], attacks: Attacked
+    config: RunConfig,
+    label: Label,
+    folder: Path,
+    steps: Sequence[Step],
+    attacks: Attacked,
+    drawn: Mapping[str, Drawn],
+    curves: Sequence[CurveEntry],
 ) -> Results:
     """All of ``results.json``.
 
@@ -28,21 +35,23 @@ def assemble(
         folder: Its folder, which the artifacts' paths are relative to.
         steps: What was done and what it led to; several of a sequence.
         attacks: What the attacks found.
+        drawn, curves: How the concept comes back, and the images of that.
     """
     last = steps[-1]
-    drawn = [one.folder for step in steps for one in step.images.values() if len(one)]
+    images = [one.folder for step in steps for one in step.images.values() if len(one)]
     costs = [step.erased.cost for step in steps]
     peaks = [cost["peak_memory_gib"] for cost in costs if cost["peak_memory_gib"] is not None]
     cost: Cost = {
         "erase_seconds": sum(float(cost["seconds"] or 0.0) for cost in costs),
         "attack_seconds": spent(attacks.folders.values()),
-        "generate_seconds": spent(drawn),
+        "generate_seconds": spent(images),
         "score_seconds": spent(step.scored.folder for step in steps),
         "peak_memory_gib": max(peaks, default=None),
         "parameters_changed": sum(weight.numel() for weight in last.erased.erasure.weights.values()),
         "unet_forwards": sum(int(cost["forwards"] or 0) for cost in costs),
     }
-    made = [*(step.erased.folder for step in steps), *attacks.folders.values(), *drawn]
+    back = [folder for one in drawn.values() for folder in one.folders.values()]
+    made = [*(step.erased.folder for step in steps), *attacks.folders.values(), *images, *back]
     results: Results = {
         "schema": SCHEMA,
         "name": label.name,
@@ -59,11 +68,13 @@ def assemble(
         "scores": last.scored.scores,
         "cost": cost,
         "warnings": [*said(made), *_warnings(steps)],
-        "artifacts": _artifacts(config, folder, steps, attacks),
+        "artifacts": _artifacts(config, folder, steps, attacks, drawn),
         "environment": environment(config.device),
     }
     if config.concept.sequence is not None:
         results["steps"] = entries(config, steps)
+    if curves:
+        results["resurgence"] = list(curves)
     return results
 
 
@@ -77,7 +88,11 @@ def _warnings(steps: Sequence[Step]) -> list[str]:
 
 
 def _artifacts(
-    config: RunConfig, folder: Path, steps: Sequence[Step], attacks: Attacked
+    config: RunConfig,
+    folder: Path,
+    steps: Sequence[Step],
+    attacks: Attacked,
+    drawn: Mapping[str, Drawn],
 ) -> dict[str, Artifact]:
     def kept(path: Path) -> Artifact:
         return {"fingerprint": path.name, "path": os.path.relpath(path, folder)}
@@ -89,6 +104,8 @@ def _artifacts(
         if len(one):
             found[f"images:{request}"] = kept(one.folder)
         found[f"prompts:{request.prompts}"] = {"fingerprint": one.prompts.fingerprint(), "path": None}
+    for name, curve in drawn.items():
+        found |= {f"resurgence:{model}:{name}": kept(path) for model, path in curve.folders.items()}
     for number, step in enumerate(between, start=1):
         found[f"step{number}:erasure"] = kept(step.erased.folder)
         found[f"step{number}:scores"] = kept(step.scored.folder)

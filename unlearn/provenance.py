@@ -12,12 +12,14 @@ PACKAGE = Path(__file__).parent
 SOURCES = (
     "attacks",
     "concepts.py",
+    "curves.py",
     "detectors",
     "evaluation.py",
     "images.py",
     "methods",
     "metrics",
     "models",
+    "resurgence",
     "seeding.py",
 )
 """The code that artifacts come from."""

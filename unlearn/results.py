@@ -165,6 +165,45 @@ class StepEntry(TypedDict):
     unet_forwards: int
 
 
+class PlaceEntry(TypedDict):
+    """One place of a curve.
+
+    Attributes:
+        at: Where it is on the axis; its number, from 0, where the axis has no unit.
+        label: What it is called.
+        value: Share of images that show the concept, in percent; None if none could be judged.
+        interval: Both ends of the 95 % interval of ``value``; None where none can be given.
+        n: How many images the share was taken over.
+        original: The original model's share at the same place; None where it is not put there.
+    """
+
+    at: float
+    label: str
+    value: float | None
+    interval: list[float] | None
+    n: int
+    original: Measured | None
+
+
+class CurveEntry(TypedDict):
+    """How a concept comes back, over the first plain prompts.
+
+    Attributes:
+        name: Its key in ``eval.resurgence``.
+        axis: What the places are places of: ``steps`` of a training, ``strength``, and so on.
+        points: The places in their order; the first is the erased model as it is.
+        half: ``at`` of the first place whose share is at least half the original's at the first place; None
+            if there is none, or if the original never shows the concept.
+        seconds: Wall-clock time of training and drawing.
+    """
+
+    name: str
+    axis: str
+    points: list[PlaceEntry]
+    half: float | None
+    seconds: float
+
+
 class Results(TypedDict):
     """All of ``results.json``.
 
@@ -181,11 +220,12 @@ class Results(TypedDict):
         cost: What the run took.
         warnings: Whole sentences about anything that makes a number doubtful; shown on top of the report.
         artifacts: By name: ``erasure``, ``scores``, ``attack:<attack>``,
-            ``images:<model>:<prompts>``, ``prompts:<role>``, ``detector:<key>``; and of every step of a
-            sequence but the last, counted from 1, ``step<n>:erasure``, ``step<n>:scores`` and
-            ``step<n>:images:<model>:<prompts>``.
+            ``images:<model>:<prompts>``, ``prompts:<role>``, ``detector:<key>``,
+            ``resurgence:<model>:<curve>``; and of every step of a sequence but the last, counted from 1,
+            ``step<n>:erasure``, ``step<n>:scores`` and ``step<n>:images:<model>:<prompts>``.
         environment: Versions, commit and device.
         steps: Only of a sequence: what the model was like after each step. The last is what ``scores`` is of.
+        resurgence: Only where ``eval.resurgence`` names curves: how fast the concept comes back.
     """
 
     schema: int
@@ -202,6 +242,7 @@ class Results(TypedDict):
     artifacts: dict[str, Artifact]
     environment: Environment
     steps: NotRequired[list[StepEntry]]
+    resurgence: NotRequired[list[CurveEntry]]
 
 
 class Item(TypedDict):

@@ -16,6 +16,7 @@ from typing import Any
 
 from unlearn.artifacts import Store
 from unlearn.config import RunConfig
+from unlearn.curves import judge, resurge
 from unlearn.evaluation import prompt_sets
 from unlearn.outcome import assemble
 from unlearn.report import score_table, write_report
@@ -89,17 +90,22 @@ def run(config: RunConfig, folder: Path, label: Label, settings: Mapping[str, An
                 generate(config, store, source, one, plan.needed, prompts)
                 for one, plan in zip(erased, plans, strict=True)
             ]
+        drawn = {}
+        if config.eval.resurgence:
+            with _stage("resurge", store):
+                drawn = resurge(config, store, source, erased[-1], prompts["plain"], images[-1])
         with _stage("score", store):
             source.release()
             scored = [
                 score(
-                    config, store, plan.metrics, drawn, attacks if plan.attacks else Attacked(), plan.groups
+                    config, store, plan.metrics, found, attacks if plan.attacks else Attacked(), plan.groups
                 )
-                for drawn, plan in zip(images, plans, strict=True)
+                for found, plan in zip(images, plans, strict=True)
             ]
+            curves = judge(config, store, drawn)
             steps = [Step(*parts) for parts in zip(erased, images, scored, strict=True)]
         with _stage("report", store):
-            results = assemble(config, label, folder, steps, attacks)
+            results = assemble(config, label, folder, steps, attacks, drawn, curves)
             items = scored[-1].items(folder)
             write_items(folder, items)
             written = [write_results(folder, results), write_report(folder)]

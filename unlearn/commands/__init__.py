@@ -2,7 +2,7 @@
 
 COMMANDS = {
     "run": "erase a concept, attack what is left, measure and report it",
-    "list": "what there is: methods, attacks, metrics, models, detectors, concepts",
+    "list": "what there is: methods, attacks, metrics, models, detectors, concepts, resurgence",
     "show": "one of these with its settings and what they mean",
     "check": "whether every configuration in conf/ describes something that can run",
     "report": "the report of a run, or the comparison of several",

@@ -11,7 +11,12 @@ from unlearn.errors import ConfigError
 #: Groups whose files stand alone; the others are met inside them.
 ALONE = ("model", "method", "concept", "eval", "tracker", "experiment")
 #: Where a component of these groups goes in a run.
-PLACES = {"attack": "eval.attacks", "metric": "eval.metrics", "detector": "eval.detectors"}
+PLACES = {
+    "attack": "eval.attacks",
+    "metric": "eval.metrics",
+    "detector": "eval.detectors",
+    "resurgence": "eval.resurgence",
+}
 #: Values that a file leaves to the user, filled in so that the rest can be checked.
 FILLED = {
     "concept=custom": ("concept.name=lighthouse",),

@@ -18,6 +18,7 @@ GROUPS = {
     "models": "model",
     "detectors": "detector",
     "concepts": "concept",
+    "resurgence": "resurgence",
 }
 """What ``unlearn list`` lists, and the group of configurations that it stands for."""
 

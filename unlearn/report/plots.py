@@ -172,18 +172,26 @@ class Line:
         values: In percent, of the original model and after each step; None where it was not measured.
         gone_from: The step after which the concept should be gone: the line is faint before; None if it is no
             concept.
+        start: The place of the model as it is, whose point is hollow.
     """
 
     label: str
     values: Sequence[Measured | None]
     gone_from: int | None = None
+    start: int = 0
 
 
-def by_step(lines: Sequence[Line], names: Sequence[str], y_title: str) -> Markup:
-    """Lines over the steps of a sequence, from 0 to 100 %.
+def by_step(
+    lines: Sequence[Line],
+    names: Sequence[str],
+    y_title: str,
+    x_title: str = "erased one after another",
+) -> Markup:
+    """Lines over the steps of a sequence, or other places in order, from 0 to 100 %.
 
     Arguments:
         names: The original model, then what each step did; numbers stand for them where there are many.
+        x_title: What the names are.
     """
     width, height, left, right, top, bottom = 720, 330, 58, 170, 16, 46
     few = len(names) <= 8
@@ -198,7 +206,7 @@ def by_step(lines: Sequence[Line], names: Sequence[str], y_title: str) -> Markup
     text = '<text x="{}" y="{}" text-anchor="middle">{}</text>'
     for step, name in enumerate(names):
         parts.append(Markup(text).format(x(step), height - bottom + 18, name if few else step))
-    said = "erased one after another" if few else "steps"
+    said = x_title if few else "steps"
     parts.append(Markup(text).format((left + width - right) / 2, height - 8, said))
     turned = '<text transform="translate(15 {}) rotate(-90)" text-anchor="middle">{}</text>'
     parts.append(Markup(turned).format((top + height - bottom) / 2, y_title))
@@ -222,7 +230,7 @@ def by_step(lines: Sequence[Line], names: Sequence[str], y_title: str) -> Markup
             if measured["interval"] is not None:
                 ends = (y(end) for end in measured["interval"])
                 parts.append(Markup(bar).format(*ends, colour, x=point[0]))
-            parts.append(_dot(colour, *point, hollow=step < first or not step, size=4))
+            parts.append(_dot(colour, *point, hollow=step < first or step == line.start, size=4))
         below = top + 8 + 20 * index
         parts.append(_dot(colour, width - right + 24, below, size=5))
         parts.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unlearn.report import steps
+from unlearn.report import resurgence, steps
 from unlearn.report.page import fill
 from unlearn.report.pictures import grids
 from unlearn.report.record import Run
@@ -45,6 +45,7 @@ def write_report(run_folder: Path) -> Path:
         warnings=_warnings(run),
         sections=sections(results["scores"]),
         progress=steps.section(run),
+        resurgence=resurgence.figures(results),
         grids=grids(run),
         curves={
             name: curve

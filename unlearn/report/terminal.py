@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unlearn.report import steps
+from unlearn.report import resurgence, steps
 from unlearn.report.wording import count, interval, number, sections, verdict
 from unlearn.results import Results
 
@@ -30,7 +30,8 @@ def score_table(results: Results) -> str:
     widths = [max(len(row[i]) for row in [_HEADER, *rows]) for i in range(len(_HEADER))]
     rule = "  ".join("\N{BOX DRAWINGS LIGHT HORIZONTAL}" * width for width in widths)
     lines = [_line(_HEADER, widths), rule, *(_line(row, widths) for row in rows)]
-    return "\n".join([*lines, "", *steps.lines(results), "", str(verdict(results))])
+    said = [*steps.lines(results), *resurgence.lines(results)]
+    return "\n".join([*lines, "", *said, "", str(verdict(results))])
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
