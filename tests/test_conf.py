@@ -69,6 +69,10 @@ MISTAKES = {
         ["method=sld", "eval=robust"],
         "eval.attacks.p4d: P4D takes gradients of erased weights, and SLD",
     ),
+    "budget": (
+        ["eval=robust", "eval.attacks.p4d.budget=50"],
+        "eval.attacks.p4d.budget: one look, with what comes before it, takes ",
+    ),
     "resurgence": (
         ["+resurgence@eval.resurgence.x=guidance", "eval.resurgence.x.scales=[4.0]"],
         "eval.resurgence.x.scales: needs one besides the model's own, 4.",

@@ -119,6 +119,11 @@ def _prompts(run: RunConfig) -> Iterator[str]:
 
 
 def _attacks(run: RunConfig) -> Iterator[str]:
+    for name, attack in run.eval.attacks.items():
+        try:
+            attack.bounded(run.model.sampler)
+        except ConfigError as error:
+            yield f"eval.attacks.{name}.{error}"
     if not run.method.continues:
         for name, attack in run.eval.attacks.items():
             if attack.white_box:

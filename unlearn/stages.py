@@ -236,8 +236,9 @@ def attack(config: RunConfig, store: Store, source: Source, erased: Erased, plai
             shown, depends = Erasure(), {"concepts": concepts, "source": erased.inputs["source"]}
         else:
             shown, depends = erased.erasure, {"erased": erased.inputs}
+        within = method.bounded(config.model.sampler)
         found[name], folders[name] = evaluation.attack(
-            name, method, plain, partial(target, shown), store, same | depends, config.seeds.attack
+            name, within, plain, partial(target, shown), store, same | depends, config.seeds.attack
         )
     return Attacked(found, folders)
 

@@ -11,7 +11,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 
 from unlearn.concepts import ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
-from unlearn.errors import ArtifactError
+from unlearn.errors import ArtifactError, ConfigError
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.sampling import Sampler, draw
 
@@ -127,6 +127,8 @@ class Attack(ABC):
         transfers: Whether it never looks at the erased model, so that its prompts do for every method.
         own_seeds: Whether it says with which seeds its images are drawn.
         prompts: How many of the plain prompts it is tried on: the first ones.
+        budget: Denoiser forwards, counted in samples, that it may spend on each prompt, so that attacks
+            compare at equal cost; None for no bound. The extra branches of a guard are not counted.
     """
 
     paper: ClassVar[str]
@@ -136,6 +138,7 @@ class Attack(ABC):
     own_seeds: ClassVar[bool] = False
 
     prompts: int
+    budget: int | None = None
 
     @property
     def files(self) -> list[Path]:
@@ -150,6 +153,18 @@ class Attack(ABC):
         """The plain prompts that it is tried on, which are the first ones."""
         return plain.limited(self.prompts)
 
+    def bounded(self, sampler: Sampler) -> Attack:
+        """The same attack with no more to do than its budget allows, and no budget left to heed.
+
+        Raises:
+            ConfigError: If the budget does not do for its least step; says how much does.
+        """
+        return self if self.budget is None else self._within(self.budget, sampler)
+
+    def _within(self, budget: int, sampler: Sampler) -> Attack:  # noqa: ARG002
+        """As :meth:`bounded`, for a budget that there is; here for attacks that ask no denoiser."""
+        return replace(self, budget=None)
+
     @abstractmethod
     def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> AdversarialPrompts:
         """One adversarial prompt for each of ``prompts``.
@@ -158,3 +173,8 @@ class Attack(ABC):
             prompts: Their seeds are kept for the evaluation; an attack draws with others.
             generator: All of its randomness.
         """
+
+
+def too_small(budget: int, needed: int, step: str) -> ConfigError:
+    """What to raise where a budget does not do for the least step of an attack."""
+    return ConfigError(f"budget: {step} takes {needed} denoiser forwards, got {budget}.")

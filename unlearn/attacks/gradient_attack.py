@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
+from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
 from unlearn.attacks.fitting import fitting
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
@@ -21,6 +21,7 @@ from unlearn.attacks.token_searches import NearestTokens, TokenDistributions, To
 from unlearn.concepts import PromptSet
 from unlearn.errors import IncompatibleError
 from unlearn.models.model import Conditioning, DiffusionModel
+from unlearn.models.sampling import Sampler
 from unlearn.seeding import derive_seed
 from unlearn.seeding import generator as seeded
 
@@ -63,6 +64,17 @@ class GradientAttack(Attack):
         for key in ("prompts", "looks", "steps", "images", "batch_size"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+
+    def _within(self, budget: int, sampler: Sampler) -> GradientAttack:
+        looks = range(1, self.looks + 1)
+        if not (affordable := [count for count in looks if self.forwards(count, sampler) <= budget]):
+            raise too_small(budget, self.forwards(1, sampler), "one look, with what comes before it,")
+        return replace(self, looks=affordable[-1], budget=None)
+
+    def forwards(self, looks: int, sampler: Sampler) -> int:
+        """Denoiser forwards for each prompt of so many looks, if none ends the search."""
+        before = self.objective.forwards(looks * self.steps, sampler) + 2 * min(PROBES, looks * self.steps)
+        return before + looks * (self.steps + self.images * sampler.forwards)
 
     def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> AdversarialPrompts:
         """One adversarial prompt for each of ``prompts``.

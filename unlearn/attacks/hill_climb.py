@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +29,10 @@ class HillClimb(Search):
         for key in ("queries", "together"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+
+    def limited(self, candidates: int) -> HillClimb:
+        """The same with no more than so many candidates."""
+        return replace(self, queries=min(candidates, self.queries))
 
     def minimise(self, loss: Loss, propose: Propose) -> tuple[Tensor, float, int]:
         """The best of what was looked at; of equally good ones the first."""

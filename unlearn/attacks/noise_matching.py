@@ -11,7 +11,7 @@ from torch import Tensor
 from unlearn.attacks.attack import Target
 from unlearn.errors import unknown
 from unlearn.models.model import Conditioning, DiffusionModel
-from unlearn.models.sampling import sample
+from unlearn.models.sampling import Sampler, sample
 from unlearn.seeding import derive_seed, generator
 
 AGAINST = ("noise", "original")
@@ -70,6 +70,11 @@ class NoiseMatching:
             raise ValueError(f"draws: must be at least 1, got {self.draws}")
         if self.images < 1:
             raise ValueError(f"images: must be at least 1, got {self.images}")
+
+    def forwards(self, steps: int, sampler: Sampler) -> int:
+        """Denoiser forwards for each prompt beforehand, if so many steps will be taken."""
+        asked = min(self.draws or steps, steps) if self.against == "original" else 0
+        return self.images * sampler.forwards + asked
 
     def bank(self, target: Target, cases: Sequence[Case], looks: int, steps: int) -> Bank:
         """All that the loss needs of the original model.

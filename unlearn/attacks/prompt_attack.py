@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 
 from torch import Generator, Tensor
 
-from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
+from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
 from unlearn.concepts import PromptSet
+from unlearn.models.sampling import Sampler
 from unlearn.seeding import derive_seed
 from unlearn.seeding import generator as seeded
 
@@ -58,6 +59,10 @@ class Search(ABC):
     """How the next candidate is chosen."""
 
     @abstractmethod
+    def limited(self, candidates: int) -> Search:
+        """The same with no more than so many candidates."""
+
+    @abstractmethod
     def minimise(self, loss: Loss, propose: Propose) -> tuple[Tensor, float, int]:
         """The best candidate within the budget, with shape :math:`(K)`, its loss, and how many were tried."""
 
@@ -81,6 +86,11 @@ class PromptAttack(Attack):
     def __post_init__(self) -> None:
         if self.prompts < 1:
             raise ValueError(f"prompts: must be at least 1, got {self.prompts}")
+
+    def _within(self, budget: int, sampler: Sampler) -> PromptAttack:
+        if (candidates := budget // sampler.forwards) < 1:
+            raise too_small(budget, sampler.forwards, "one candidate")
+        return replace(self, search=self.search.limited(candidates), budget=None)
 
     def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> AdversarialPrompts:
         """The best prompt that the search finds, for each of ``prompts``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -24,6 +24,10 @@ class RandomSearch(Search):
     def __post_init__(self) -> None:
         if self.candidates < 1:
             raise ValueError(f"candidates: must be at least 1, got {self.candidates}")
+
+    def limited(self, candidates: int) -> RandomSearch:
+        """The same with no more than so many candidates."""
+        return replace(self, candidates=min(candidates, self.candidates))
 
     def minimise(self, loss: Loss, propose: Propose) -> tuple[Tensor, float, int]:
         """The best of ``candidates``; of equally good ones the first."""

@@ -64,6 +64,11 @@ class Sampler:
         if self.resolution < 8 or self.resolution % 8:
             raise ValueError(f"resolution: must be a multiple of 8 pixels, got {self.resolution}")
 
+    @property
+    def forwards(self) -> int:
+        """Denoiser forwards, counted in samples, of one image without a guard."""
+        return self.steps * (1 if self.guidance == 1 else 2)
+
 
 @dataclass(frozen=True)
 class Start:

@@ -1,0 +1,57 @@
+"""Attacks at equal cost: what they may spend, and that they spend no more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from test_gradient_attack import PLAIN, small, target_of
+
+from unlearn.attacks.hill_climb import HillClimb
+from unlearn.attacks.noise_matching import NoiseMatching
+from unlearn.attacks.objectives import DetectorScore
+from unlearn.attacks.random_tokens import RandomTokens
+from unlearn.attacks.searches import RandomSearch
+from unlearn.attacks.spaces import AddedTokens
+from unlearn.errors import ConfigError
+from unlearn.seeding import generator
+
+MATCHING = {"images": 2, "timesteps": "uniform"}
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        NoiseMatching(against="noise", draws=None, **MATCHING),
+        NoiseMatching(against="original", draws=4, **MATCHING),
+        NoiseMatching(against="original", draws=None, **MATCHING),
+    ],
+)
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_what_a_search_costs_is_known_before(tiny, objective, guidance):
+    target = target_of(tiny)
+    target = replace(target, sampler=replace(target.sampler, guidance=guidance))
+    attack = small(objective=objective, looks=3)
+    costs = [attack.forwards(looks, target.sampler) for looks in (1, 2, 3)]
+    found = attack.attack(target, PLAIN, generator(0))
+    assert found.forwards == (costs[-1],) * 3
+    within = replace(attack, budget=costs[2] - 1).bounded(target.sampler)
+    assert (within.looks, within.budget) == (2, None)
+    assert within.attack(target, PLAIN, generator(0)).forwards == (costs[1],) * 3
+    assert replace(attack, budget=10**6).bounded(target.sampler) == attack
+    with pytest.raises(ConfigError, match=rf"budget: one look, .* takes {costs[0]} denoiser forwards, got"):
+        replace(attack, budget=costs[0] - 1).bounded(target.sampler)
+
+
+def test_a_search_of_images_is_bounded_by_their_number(tiny):
+    target = target_of(tiny)
+    space, search = AddedTokens(place="prefix", tokens=2), RandomSearch(candidates=5)
+    attack = RandomTokens(prompts=3, space=space, objective=DetectorScore(), search=search, budget=15)
+    assert target.sampler.forwards == 4
+    within = attack.bounded(target.sampler)
+    assert within.search.candidates == 3
+    assert within.attack(target, PLAIN, generator(0)).forwards == (12,) * 3
+    assert replace(attack, budget=1000).bounded(target.sampler).search == search
+    with pytest.raises(ConfigError, match="budget: one candidate takes 4 denoiser forwards, got 3"):
+        replace(attack, budget=3).bounded(target.sampler)
+    assert HillClimb(queries=24, together=8).limited(7).queries == 7
