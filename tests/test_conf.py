@@ -73,6 +73,10 @@ MISTAKES = {
         ["eval=robust", "eval.attacks.p4d.budget=50"],
         "eval.attacks.p4d.budget: one look, with what comes before it, takes ",
     ),
+    "learned word": (
+        ["method=sld", "+attack@eval.attacks.cce=cce"],
+        "eval.attacks.cce: ConceptInversion takes gradients of erased weights, and SLD",
+    ),
     "resurgence": (
         ["+resurgence@eval.resurgence.x=guidance", "eval.resurgence.x.scales=[4.0]"],
         "eval.resurgence.x.scales: needs one besides the model's own, 4.",

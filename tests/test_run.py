@@ -77,6 +77,19 @@ def test_a_run_ends_with_results_and_a_second_one_computes_nothing(unlearn):
             assert score["difference"]["value"] == 0, name
 
 
+def test_a_learned_word_is_found_again_with_its_prompts(unlearn):
+    words = ["method=uce", "+attack@eval.attacks.cce=cce", "eval.attacks.cce.prompts=2"]
+    words += [f"eval.attacks.cce.{each}=2" for each in ("images", "steps", "batch_size")]
+    folder = folder_of(unlearn(*words))
+    results = read_results(folder)
+    assert results["scores"]["asr_cce"]["n"] == 2
+    kept = folder / results["artifacts"]["attack:cce"]["path"]
+    assert {path.name for path in kept.iterdir()} >= {"attack.json", "words.safetensors", "lengths.json"}
+    learned = [row for row in read_items(folder) if row["prompts"] == "attack:cce"]
+    assert all("~" in row["prompt"] and "church" in row["plain"] for row in learned)
+    assert "Nothing was computed" in unlearn(*words).stdout
+
+
 def test_a_sequence_goes_from_the_command_line_to_the_report_and_on_after_a_kill(unlearn):
     small = [f"method.{key}=2" for key in ("steps", "batch_size", "prior_batch_size", "images", "memory")]
     words = ["method=duge", *small, "method.sampler.steps=2"]

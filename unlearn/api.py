@@ -107,5 +107,5 @@ def evaluate(model: DiffusionModel, erasure: Erasure, config: RunConfig) -> dict
         attacks = stages.attack(config, store, source, erased, prompts["plain"])
         prompts |= {found.prompts.name: found.prompts for found in attacks.found.values()}
         needed = requests(metrics, config.concepts, list(config.eval.attacks))
-        images = stages.generate(config, store, source, erased, needed, prompts)
+        images = stages.generate(config, store, source, erased, needed, prompts, attacks.words())
         return stages.score(config, store, metrics, images, attacks).scores

@@ -23,6 +23,7 @@ from unlearn.metrics.metric import Evidence, Metric, Score
 from unlearn.models.guards import Guard
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.sampling import Sampler, Start, draw
+from unlearn.models.words import Words, taught
 from unlearn.results import Item
 from unlearn.seeding import generator
 
@@ -120,6 +121,7 @@ def generate(
     sampler: Sampler,
     store: Store,
     sources: Mapping[str, Mapping[str, Any]],
+    words: Words | None = None,
 ) -> ImageSet:
     """Draws the images of one request, or finds them.
 
@@ -133,6 +135,7 @@ def generate(
         erasure: What the method did.
         sampler: How to draw.
         sources: All that the ``original`` model depends on, and all that the ``erased`` one does.
+        words: Learned words that the prompts say, if any.
     """
     if not len(prompts):
         return ImageSet(request, prompts, store.root)
@@ -144,10 +147,12 @@ def generate(
         "seeds": prompts.seeds,
         "source": sources["original" if same else "erased"],
     }
+    if words is not None:
+        inputs["words"] = words.fingerprint()
 
     def make(folder: Path) -> None:
         unfinished = store.scratch("images", inputs)
-        with model().erased(applied) as erased:
+        with model().erased(applied) as erased, taught(erased, words):
             draw_missing(erased, prompts, sampler, applied.guard, unfinished, str(request))
         for index in range(len(prompts)):
             (unfinished / image_name(index)).rename(folder / image_name(index))

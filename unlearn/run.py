@@ -87,7 +87,7 @@ def run(config: RunConfig, folder: Path, label: Label, settings: Mapping[str, An
         with _stage("generate", store):
             prompts |= {found.prompts.name: found.prompts for found in attacks.found.values()}
             images = [
-                generate(config, store, source, one, plan.needed, prompts)
+                generate(config, store, source, one, plan.needed, prompts, attacks.words())
                 for one, plan in zip(erased, plans, strict=True)
             ]
         drawn = {}

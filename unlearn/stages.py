@@ -35,6 +35,7 @@ from unlearn.metrics.metric import Evidence, Metric, Score, pair
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import drift
 from unlearn.models.source import locate
+from unlearn.models.words import Words
 from unlearn.provenance import code, digest
 from unlearn.results import Item, ScoreEntry
 from unlearn.tracking import Tracking
@@ -113,6 +114,11 @@ class Attacked:
 
     found: dict[str, AdversarialPrompts] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
+
+    def words(self) -> dict[str, Words]:
+        """The words that attacks learned, by the name of their prompt set."""
+        learned = {one.prompts.name: Words.load(self.folders[name]) for name, one in self.found.items()}
+        return {name: words for name, words in learned.items() if words is not None}
 
 
 @dataclass(frozen=True)
@@ -250,12 +256,24 @@ def generate(
     erased: Erased,
     needed: Iterable[ImageRequest],
     prompts: Mapping[str, PromptSet],
+    words: Mapping[str, Words] = MappingProxyType({}),
 ) -> dict[ImageRequest, ImageSet]:
-    """Draws the images that the metrics need, or finds them."""
+    """Draws the images that the metrics need, or finds them.
+
+    Arguments:
+        words: Learned words that prompts say, by the name of the prompt set.
+    """
     sources = {"original": erased.inputs["source"], "erased": erased.inputs}
     return {
         request: evaluation.generate(
-            request, prompts[request.prompts], source, erased.erasure, config.model.sampler, store, sources
+            request,
+            prompts[request.prompts],
+            source,
+            erased.erasure,
+            config.model.sampler,
+            store,
+            sources,
+            words.get(request.prompts),
         )
         for request in needed
     }

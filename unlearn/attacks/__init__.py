@@ -1,6 +1,7 @@
 """Attacks, by their name in ``conf/attack``."""
 
 from unlearn.attacks.attack import Attack
+from unlearn.attacks.concept_inversion import ConceptInversion
 from unlearn.attacks.gradient_attack import P4D, UnlearnDiffAtk
 from unlearn.attacks.random_tokens import RandomTokens
 from unlearn.attacks.replay import Replay
@@ -14,5 +15,6 @@ ATTACKS: dict[str, type[Attack]] = {
     "ringabell": RingABell,
     "mma": MMADiffusion,
     "sneaky": SneakyPrompt,
+    "cce": ConceptInversion,
     "replay": Replay,
 }

@@ -1,0 +1,375 @@
+"""Circumventing Concept Erasure: what it learns, through what, and what it cannot bring back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_checkpoint import assert_untouched, state
+
+from unlearn.artifacts import Store
+from unlearn.attacks.attack import AdversarialPrompts, Target
+from unlearn.attacks.concept_inversion import PROBES, ConceptInversion, Learning, replaced, spaced
+from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.detectors.detector import Detector
+from unlearn.errors import ArtifactError, ConfigError, IncompatibleError
+from unlearn.evaluation import generate
+from unlearn.images import ImageRequest
+from unlearn.models.erasure import Erasure
+from unlearn.models.guards import Guard
+from unlearn.models.sampling import Sampler, draw
+from unlearn.models.words import Words, taught
+from unlearn.seeding import derive_seed, generator
+from unlearn.stages import Attacked
+
+SAMPLER = Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
+PLAIN = PromptSet(
+    "attack:x", ("a church", "a photo of a church, grey", "a cat"), (5, 6, 7), ("",) * 3, ("church",) * 3
+)
+
+
+class Red(Detector):
+    """Sees anything where the first channel is bright."""
+
+    labels = ("church", "cat")
+
+    def scores(self, images):
+        return images[:, :1].mean(dim=(2, 3)).repeat(1, 2)
+
+
+def concept(name: str) -> Concept:
+    return Concept(
+        kind="object", phrases=[name], anchor="house", retain=[], prompts=None, detector="red", labels=[name],
+        templates=["{a}", "a photo of {a}", "{a}, a sketch"],
+    )  # fmt: skip
+
+
+def target_of(model, erasure: Erasure | None = None, names=("church",)) -> Target:
+    concepts = ConceptSet(erase={name: concept(name) for name in names})
+    return Target(model, erasure or Erasure(), concepts, dict.fromkeys(names, Red()), SAMPLER)
+
+
+def inversion(**changes) -> ConceptInversion:
+    settings = {
+        "prompts": 3, "vectors": 2, "start": "anchor", "longest": None, "images": 4, "steps": 5,
+        "batch_size": 2, "lr": 0.05, "weight_decay": 0.01,
+    }  # fmt: skip
+    return ConceptInversion(**{**settings, **changes})
+
+
+def moved(model, *patterns: str, scale: float = 0.1) -> Erasure:
+    random = generator(0)
+    weights = {
+        name: weight + scale * torch.randn(weight.shape, generator=random)
+        for name, weight in model.named_parameters()
+        if any(pattern in name for pattern in patterns)
+    }
+    assert weights
+    return Erasure(weights=weights)
+
+
+def learning(attack: ConceptInversion, target: Target, model, names=("church",)) -> Learning:
+    signs = [["~", "^"], ["|", "#"]]
+    lessons = [
+        attack._lesson(target, name, own[: attack.vectors], derive_seed(0, "concept", name))
+        for name, own in zip(names, signs, strict=False)
+    ]
+    return Learning(attack, model, lessons)
+
+
+def test_only_the_tokens_of_the_word_are_read_otherwise(tiny):
+    before = state(tiny)
+    word = tiny.tokenize(["~"])[0, 1].item()
+    words = Words((word,), torch.full((1, 32), 0.5, requires_grad=True))
+    ids = tiny.tokenize(["a ~ house", "a house"])
+    plain = tiny.embed(ids)
+    with taught(tiny, words):
+        found = tiny.embed(ids)
+        sentence = tiny.encode(["a ~ house", "a house"]).tokens
+    changed = (found != plain).any(dim=-1)
+    assert torch.equal(changed, ids == word)
+    assert torch.equal(found[0, 2], words.embeddings[0])
+    assert torch.equal(tiny.embed(ids), plain)
+    assert torch.equal(sentence[1], tiny.encode(["a house"]).tokens[0])
+    # Attention is causal: what stands before the word does not know of it.
+    assert torch.allclose(sentence[0, :2], tiny.encode(["a ~ house"]).tokens[0, :2], atol=1e-5)
+    (gradient,) = torch.autograd.grad(sentence[0].sum(), words.embeddings)
+    assert gradient.any()
+    assert_untouched(tiny, before)
+    with taught(tiny, Words((word,), plain[0, 2][None].detach())):  # its own embedding
+        assert torch.equal(tiny.embed(ids), plain)
+
+
+def test_the_hook_is_gone_whatever_happens(tiny):
+    word = tiny.tokenize(["~"])[0, 1].item()
+    plain = tiny.embed(torch.tensor([[word]]))
+    with pytest.raises(KeyError), taught(tiny, Words((word,), torch.zeros(1, 32))):
+        raise KeyError
+    assert torch.equal(tiny.embed(torch.tensor([[word]])), plain)
+
+
+def test_only_the_embeddings_change(tiny):
+    before = state(tiny)
+    erasure = moved(tiny, "attn2")
+    found = inversion().attack(target_of(tiny, erasure), PLAIN, generator(3))
+    assert_untouched(tiny, before)
+    assert found.prompts.prompts == ("a ~ ^", "a photo of a ~ ^ , grey", "~ ^ a cat")
+    assert (found.prompts.seeds, found.plain) == (PLAIN.seeds, PLAIN.prompts)
+    assert found.words.embeddings.shape == (2, 32)
+    assert found.words.ids == tuple(tiny.tokenize(["~ ^"])[0, 1:3].tolist())
+    again, other = (inversion().attack(target_of(tiny, erasure), PLAIN, generator(seed)) for seed in (3, 4))
+    assert torch.equal(again.words.embeddings, found.words.embeddings)
+    assert again == found
+    assert not torch.equal(other.words.embeddings, found.words.embeddings)
+
+
+def test_learning_lowers_the_loss_on_draws_that_stay(tiny):
+    target = target_of(tiny, moved(tiny, "attn2"))
+    found = inversion(steps=40, batch_size=4, lr=0.1).attack(target, PLAIN, generator(3))
+    assert all(after < before for before, after in found.objective)
+    assert len(set(found.objective)) == 1  # one word for all prompts of a concept
+
+
+def test_the_erased_text_encoder_is_in_the_loop(tiny):
+    """Left out, as by the authors' scripts, the loss would be that of another model."""
+    erasure = moved(tiny, "text_encoder.encoder")
+    attack, target = inversion(), target_of(tiny, erasure)
+    with target.erased() as model:
+        through = learning(attack, target, model)
+        erased = through.losses(4, "x")
+        (gradient,) = torch.autograd.grad(erased.sum(), through.embeddings)
+    bare = learning(attack, target, tiny)
+    original = bare.losses(4, "x")
+    (other,) = torch.autograd.grad(original.sum(), bare.embeddings)
+    assert torch.equal(through.embeddings, bare.embeddings)
+    assert not torch.allclose(erased, original, rtol=1e-4)
+    assert not torch.allclose(gradient, other, rtol=1e-2)
+    words = [attack.attack(target_of(tiny, each), PLAIN, generator(0)).words for each in (erasure, Erasure())]
+    assert not torch.allclose(words[0].embeddings, words[1].embeddings, atol=1e-3)
+
+
+def test_without_cross_attention_there_is_no_gradient(tiny):
+    weights = {
+        name: torch.zeros_like(weight) for name, weight in tiny.named_parameters() if "attn2.to_v" in name
+    }
+    target = target_of(tiny, Erasure(weights=weights))
+    with target.erased() as model:
+        found = learning(inversion(), target, model)
+        (gradient,) = torch.autograd.grad(found.losses(4, "x").sum(), found.embeddings)
+    assert not gradient.any()
+
+
+def test_the_loss_is_that_of_denoising_the_originals_images(tiny):
+    attack, target = inversion(vectors=1), target_of(tiny, moved(tiny, "attn2"))
+    with target.erased() as model:
+        found = learning(attack, target, model)
+        (lesson,) = found.lessons
+        loss = found.losses(3, "x")
+        random = generator(lesson.seed, "x")
+        rows = torch.randint(4, (3,), generator=random)
+        t = torch.randint(1000, (3,), generator=random)
+        noise = torch.randn(lesson.clean[rows].shape, generator=random)
+        noisy = tiny.add_noise(lesson.clean[rows], noise, t)
+        total = 0.0
+        for i in range(3):
+            # At its start the word is the anchor's embedding: the anchor says the same.
+            said = tiny.embed(tiny.tokenize([lesson.told[rows[i]]])).detach().clone()
+            place = tiny.tokenize([lesson.told[rows[i]]])[0].tolist().index(lesson.ids[0])
+            said[0, place] = found.embeddings[0, 0]
+            predicted = tiny.predict(noisy[i : i + 1], t[i : i + 1], tiny.encode_embeddings(said))
+            total += (predicted - noise[i : i + 1]).square().mean() / 3
+    assert loss.item() == pytest.approx(total.item(), rel=1e-4)
+    images = torch.cat(
+        list(draw(tiny, [text.replace("~", "church") for text in lesson.told],
+                  [derive_seed(lesson.seed, "image", i) for i in range(4)], SAMPLER))
+    )  # fmt: skip
+    decoded = torch.cat([tiny.decode(each[None]) for each in lesson.clean])
+    assert torch.allclose(decoded, images, atol=0.3)
+    assert not {derive_seed(lesson.seed, "image", i) for i in range(4)} & set(PLAIN.seeds)
+
+
+def test_a_word_is_learned_as_it_would_be_alone(tiny):
+    names = ("church", "cat")
+    both = replace(PLAIN, concepts=("church", "church", "cat"))
+    target = target_of(tiny, moved(tiny, "attn2"), names)
+    together = inversion().attack(target, both, generator(3))
+    alone = inversion().attack(target, both.limited(2), generator(3))
+    assert together.words.embeddings.shape == (4, 32)
+    assert torch.allclose(together.words.embeddings[:2], alone.words.embeddings, atol=1e-4)
+    assert together.prompts.prompts == ("a ~ ^", "a photo of a ~ ^ , grey", "a | #")
+    assert set(together.lengths) == set(names)
+
+
+def test_forwards_are_shared_out_and_counted(tiny):
+    before = tiny.forwards
+    found = inversion(steps=6).attack(target_of(tiny), PLAIN, generator(0))
+    spent = 4 * SAMPLER.forwards + 2 * PROBES + 6 * 2  # images, the loss before and after, steps
+    assert found.forwards == (spent // 3 + SAMPLER.forwards,) * 3
+    assert tiny.forwards - before == spent + 3 * SAMPLER.forwards
+    assert found.queries == (1, 1, 1)
+
+
+def test_a_budget_leaves_fewer_steps(tiny):
+    attack = replace(inversion(steps=500), budget=40)
+    bounded = attack.bounded(SAMPLER)
+    assert bounded.budget is None
+    found = bounded.attack(target_of(tiny), PLAIN, generator(0))
+    assert max(found.forwards) <= 40
+    assert sum(found.forwards) > 3 * 36
+    assert replace(attack, budget=32).bounded(SAMPLER).steps == 2
+    with pytest.raises(
+        ConfigError, match=r"budget: a share of one step takes 32 denoiser forwards, got 31\."
+    ):
+        replace(attack, budget=31).bounded(SAMPLER)
+
+
+def test_lengths_are_kept_and_can_be_bounded(tiny):
+    target = target_of(tiny)
+    free = inversion(lr=1.0).attack(target, PLAIN, generator(0))
+    bound = inversion(lr=1.0, longest=1.5).attack(target, PLAIN, generator(0))
+    table = tiny.embed(torch.arange(len(tiny.tokenizer))[None])[0]
+    ratios = free.words.embeddings.norm(dim=1) / table.norm(dim=1).mean()
+    assert free.lengths["church"] == pytest.approx(ratios.tolist(), rel=1e-5)
+    assert max(free.lengths["church"]) > 1.5
+    assert max(bound.lengths["church"]) <= 1.5 * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("start", ["anchor", "mean"])
+def test_starts_where_it_is_told_to(tiny, start):
+    found = inversion(start=start, lr=1e-30, weight_decay=0.0).attack(target_of(tiny), PLAIN, generator(0))
+    ids = tiny.tokenize(["house"])[0].tolist()
+    own = ids[1 : ids.index(tiny.tokenizer.eos_token_id, 1)]
+    table = tiny.embed(torch.arange(len(tiny.tokenizer))[None])[0]
+    expected = table[own].mean(dim=0) if start == "anchor" else table.mean(dim=0)
+    for row in found.words.embeddings:
+        assert torch.allclose(row, expected, atol=1e-6)
+
+
+def test_the_word_is_drawn_with_in_the_next_stage_and_survives_the_disk(tiny, tmp_path):
+    target = target_of(tiny, moved(tiny, "attn2"))
+    found = inversion(lr=0.5).attack(target, PLAIN, generator(0))
+    folder = tmp_path / "attack"
+    folder.mkdir()
+    found.save(folder)
+    loaded = AdversarialPrompts.load(folder)
+    assert (loaded.prompts, loaded.objective) == (found.prompts, found.objective)
+    assert json.loads((folder / "lengths.json").read_text()) == found.lengths
+    words = Attacked({"x": loaded}, {"x": folder}).words()
+    assert torch.equal(words["attack:x"].embeddings, found.words.embeddings)
+    assert words["attack:x"].fingerprint() == found.words.fingerprint()
+
+    store, sources = Store(tmp_path), {"original": {"model": 1}, "erased": {"model": 1, "method": 2}}
+    request = ImageRequest("attack:x")
+
+    def drawn(words):
+        return generate(request, found.prompts, lambda: tiny, target.erasure, SAMPLER, store, sources, words)
+
+    spoken, silent = drawn(words["attack:x"]), drawn(None)
+    assert spoken.folder != silent.folder
+    with target.erased() as model, taught(model, found.words):
+        expected = torch.cat(list(draw(model, found.prompts.prompts, found.prompts.seeds, SAMPLER)))
+    pixels = torch.cat(list(spoken.batches(9)))
+    assert torch.allclose(pixels, expected, atol=1 / 255)
+    assert not torch.allclose(pixels, torch.cat(list(silent.batches(9))), atol=2 / 255)
+    (folder / "words.safetensors").write_bytes(b"x")
+    with pytest.raises(ArtifactError, match=r"words.safetensors: cannot be read"):
+        Attacked({"x": loaded}, {"x": folder}).words()
+
+
+def test_an_attack_in_text_teaches_no_word(tmp_path):
+    AdversarialPrompts(PLAIN, PLAIN.prompts, (1,) * 3, (1,) * 3, (False,) * 3).save(tmp_path)
+    assert Attacked({"x": AdversarialPrompts.load(tmp_path)}, {"x": tmp_path}).words() == {}
+
+
+def test_phrases_are_replaced_as_whole_words():
+    assert replaced("A Church, grey", ["church"], "~") == "A ~ , grey"
+    assert replaced("churchyard", ["church"], "~ ^") == "~ ^ churchyard"
+    assert replaced("a nude person", ["person", "nude person"], "~") == "a ~"
+    assert replaced("a church by a church", ["church"], "~") == "a ~ by a church"
+    assert spaced("a~,x", ["~"]) == "a ~ ,x"
+
+
+def test_signs_of_the_prompts_are_not_taken(tiny):
+    asked = replace(PLAIN, prompts=("a church ~", "a church", "a church ^"))
+    found = inversion().attack(target_of(tiny), asked, generator(0))
+    assert found.prompts.prompts[1] == "a | #"
+    with pytest.raises(IncompatibleError, match="40 learned embeddings need as many signs"):
+        inversion(vectors=40).attack(target_of(tiny), asked, generator(0))
+
+
+def test_a_guard_is_refused(tiny):
+    with pytest.raises(IncompatibleError, match="ConceptInversion takes gradients of the erased weights"):
+        inversion().attack(target_of(tiny, Erasure(guard=Guard())), PLAIN, generator(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"vectors": 0}, "vectors: must be at least 1, got 0"),
+        ({"steps": 0}, "steps: must be at least 1, got 0"),
+        ({"start": "ancor"}, "start: Unknown start 'ancor'. Did you mean 'anchor'"),
+        ({"longest": 0.0}, "longest: must be a number above 0, or null for none, got 0.0"),
+        ({"lr": 0.0}, "lr: must be a number above 0, got 0.0"),
+        ({"weight_decay": -1.0}, "weight_decay: must be a number from 0 up, got -1.0"),
+    ],
+)
+def test_refuses_settings_that_mean_nothing(changes, said):
+    with pytest.raises(ValueError, match=said):
+        inversion(**changes)
+
+
+@pytest.fixture(scope="module")
+def pocket():
+    import unlearn
+
+    config = unlearn.configure("concept=church", "device=cpu", "eval=quick")
+    return config, unlearn.load_model(config.model, "cpu")
+
+
+def attacked(pocket, erasure: Erasure, steps: int) -> tuple[float, float, tuple[float, float]]:
+    """Rates before and after the attack on seeds that it has not seen, and its loss before and after."""
+    config, model = pocket
+    sampler = replace(config.model.sampler, steps=8)
+    detectors = {"church": config.eval.detectors["pocket_judge"]}
+    target = Target(model, erasure, config.concepts, detectors, sampler)
+    prompts = replace(config.concepts.prompt_set("plain").limited(6), name="attack:cce")
+    attack = inversion(prompts=6, vectors=1, images=8, steps=steps, batch_size=4, lr=0.02)
+    found = attack.attack(target, prompts, generator(0))
+    with target.erased() as erased, taught(erased, found.words):
+        images = torch.cat(list(draw(erased, found.prompts.prompts, prompts.seeds, sampler)))
+    before, after = (
+        target.judge(each, "church")[0].double().mean().item()
+        for each in (target.draw(prompts.prompts, prompts.seeds), images)
+    )
+    return before, after, found.objective[0]
+
+
+def test_a_concept_that_has_lost_its_word_alone_comes_back(pocket):
+    """The model draws a church for no text that says "church", which it reads as "house"."""
+    _, model = pocket
+    (name,) = (name for name, _ in model.named_parameters() if name.endswith("token_embedding.weight"))
+    table = dict(model.named_parameters())[name].detach().clone()
+    church, house = (model.tokenize([word])[0, 1].item() for word in ("church", "house"))
+    table[church] = table[house]
+    before, after, (first, last) = attacked(pocket, Erasure(weights={name: table}), steps=40)
+    assert before == 0
+    assert after >= 0.5
+    assert last < first
+
+
+def test_a_model_that_never_knew_the_concept_does_not_give_it(pocket):
+    """The denoiser is random: the loss falls, and no image shows anything."""
+    _, model = pocket
+    random = generator(0)
+    weights = {
+        name: weight.std() * torch.randn(weight.shape, generator=random)
+        if weight.ndim > 1
+        else weight.clone()
+        for name, weight in model.named_parameters()
+        if name.startswith("unet.")
+    }
+    before, after, (first, last) = attacked(pocket, Erasure(weights=weights), steps=10)
+    assert before == after == 0
+    assert last < first

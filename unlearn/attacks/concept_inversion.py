@@ -1,0 +1,362 @@
+"""Circumventing Concept Erasure: a word for the concept, learned through the erased model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
+from unlearn.attacks.prompt_attack import unseen_seed
+from unlearn.attacks.spaces import content
+from unlearn.concepts import Concept, PromptSet
+from unlearn.errors import IncompatibleError, unknown
+from unlearn.models.model import DiffusionModel
+from unlearn.models.sampling import Sampler, draw, sample
+from unlearn.models.words import Words, taught
+from unlearn.seeding import derive_seed
+from unlearn.seeding import generator as seeded
+from unlearn.sentences import fill
+
+STARTS = ("anchor", "mean")
+
+#: What stands for a learned word in a text: signs that hardly any prompt has, each a token of its own.
+SIGNS = "~^|#@=+*_[]`$%&"
+
+#: Draws of timestep and noise on which the loss is compared before and after.
+PROBES = 32
+
+#: What the loss is multiplied by on its way back: in float16 small gradients would vanish.
+LOSS_SCALE = 2.0**12
+
+
+@dataclass(frozen=True)
+class LearnedPrompts(AdversarialPrompts):
+    """Prompts in which signs stand for learned embeddings: the text alone is no attack.
+
+    Attributes:
+        words: The embeddings, of all concepts.
+        lengths: By concept, the length of each of its embeddings, relative to the mean of the vocabulary's.
+    """
+
+    words: Words | None = field(default=None, compare=False)
+    lengths: dict[str, list[float]] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Writes ``attack.json``, ``words.safetensors`` and ``lengths.json``."""
+        own = ("prompts", "plain", "queries", "forwards", "found", "objective")
+        AdversarialPrompts(**{name: getattr(self, name) for name in own}).save(folder)
+        if self.words is not None:
+            self.words.save(folder)
+        (folder / "lengths.json").write_text(json.dumps(self.lengths, indent=1) + "\n", "utf-8")
+
+
+@dataclass(kw_only=True)
+class ConceptInversion(Attack):
+    r"""Learns a word for each concept, and asks for the concept by that word.
+
+    On images :math:`x` of the concept that the original model drew for sentences :math:`c`, with the same
+    sentences :math:`c(s)` that say the word's embeddings :math:`s` in the concept's place, the loss is
+
+    .. math:: \| \epsilon_\theta(x_t, t, E_\theta(c(s))) - \epsilon \|^2 ,
+
+    textual inversion through the erased denoiser and the erased text encoder, of which nothing changes. The
+    word then takes the concept's place in the plain prompts, or stands before those that do not say one of
+    its phrases, and images are drawn with their seeds, which learning has not seen.
+
+    This is no text attack: embeddings can be handed to whoever runs the weights, and cannot be typed. Signs
+    such as ``~`` stand for them in the prompts, and the embeddings lie beside these. An embedding is free to
+    hold what no word does, so that its length is kept with it (``lengths.json``), and can be bounded
+    (``longest``). What a word costs is shared out over the prompts of its concept.
+
+    The authors tell the model of each image by sentences that are drawn anew in each step, and draw all
+    images from one sentence. What acts while sampling is not attacked: the paper has a loss of its own for
+    each such method. Their scripts load erased denoisers only; erased text encoders have to be in the loop.
+
+    References:
+        | Circumventing Concept Erasure Methods For Text-to-Image Generative Models (Pham et al., 2024)
+        | https://arxiv.org/abs/2308.01508
+
+    Attributes:
+        prompts: How many of the plain prompts it is tried on: the first ones.
+        vectors: Embeddings that make up a word.
+        start: Where they start: at the ``anchor``, or at the ``mean`` of the vocabulary.
+        longest: Bound on their length, relative to the mean of the vocabulary's; None for none.
+        images: Images of each concept.
+        steps: Steps of AdamW.
+        batch_size: Images of each concept in each step.
+        lr: Learning rate.
+        weight_decay: Share of ``lr`` by which the embeddings shrink each step.
+    """
+
+    paper: ClassVar[str] = "2308.01508"
+    white_box: ClassVar[bool] = True
+
+    vectors: int
+    start: str
+    longest: float | None
+    images: int
+    steps: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+
+    def __post_init__(self) -> None:
+        for key in ("prompts", "vectors", "images", "steps", "batch_size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+        if self.start not in STARTS:
+            raise ValueError(f"start: {unknown('start', self.start, STARTS)}")
+        if self.longest is not None and not 0 < self.longest < float("inf"):
+            raise ValueError(f"longest: must be a number above 0, or null for none, got {self.longest}")
+        if not 0 < self.lr < float("inf"):
+            raise ValueError(f"lr: must be a number above 0, got {self.lr}")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(f"weight_decay: must be a number from 0 up, got {self.weight_decay}")
+
+    def _within(self, budget: int, sampler: Sampler) -> ConceptInversion:
+        """Fewer steps, if all prompts are of one concept and share what its word costs."""
+        each = budget - sampler.forwards
+        steps = (self.prompts * each - 2 * PROBES - self.images * sampler.forwards) // self.batch_size
+        if steps < 1:
+            least = 2 * PROBES + self.images * sampler.forwards + self.batch_size
+            raise too_small(budget, -(-least // self.prompts) + sampler.forwards, "a share of one step")
+        return replace(self, steps=min(self.steps, steps), budget=None)
+
+    def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> LearnedPrompts:
+        """The prompts with the word in the concept's place, and the word.
+
+        Raises:
+            IncompatibleError: If what the method did is a guard, through which no gradient goes, or the
+                tokenizer has no signs to spare.
+        """
+        if target.erasure.guard is not None:
+            raise IncompatibleError(
+                f"eval.attacks: {type(self).__name__} takes gradients of the erased weights, and this method "
+                "changes none: it acts while images are drawn. Attack it without gradients (random_tokens)."
+            )
+        root = generator.initial_seed()
+        names = list(dict.fromkeys(prompts.concepts))
+        signs = iter(self._signs(target, prompts.prompts, len(names) * self.vectors))
+        lessons = []
+        spent = target.model.forwards
+        for name in names:
+            own = [next(signs) for _ in range(self.vectors)]
+            # Of a name, not a number: a word does not depend on what else is learned.
+            lessons.append(self._lesson(target, name, own, derive_seed(root, "concept", name)))
+        with target.erased() as model:
+            learning = Learning(self, model, lessons)
+            before = learning.probe()
+            learning.learn()
+            after = learning.probe()
+            words, lengths = learning.words(), learning.lengths()
+        each = (target.model.forwards - spent) // len(names)
+        word_of = {lesson.concept: lesson.word for lesson in lessons}
+        texts = tuple(
+            replaced(prompt, target.concepts.erase[name].phrases, word_of[name])
+            for prompt, name in zip(prompts.prompts, prompts.concepts, strict=True)
+        )
+        self._check(target, texts, lessons, prompts.concepts)
+        begun = target.model.forwards
+        found = self._look(target, texts, prompts, words, root)
+        look = (target.model.forwards - begun) // len(texts)
+        row = {name: number for number, name in enumerate(names)}
+        shares = {name: each // prompts.concepts.count(name) for name in names}
+        return LearnedPrompts(
+            replace(prompts, prompts=texts),
+            prompts.prompts,
+            (1,) * len(texts),
+            tuple(shares[name] + look for name in prompts.concepts),
+            found,
+            tuple((before[row[name]], after[row[name]]) for name in prompts.concepts),
+            words=words,
+            lengths=lengths,
+        )
+
+    def _signs(self, target: Target, texts: Sequence[str], count: int) -> list[str]:
+        """Signs that are a token each and stand in none of the texts."""
+        model = target.model
+        said = "".join(texts) + "".join(
+            sentence for concept in target.concepts.erase.values() for sentence in concept.sentences
+        )
+        found = [
+            sign
+            for sign in SIGNS
+            if sign not in said and len(content(target, model.tokenize([sign]).cpu()[0].tolist())) == 1
+        ]
+        if len(found) < count:
+            raise IncompatibleError(
+                f"attack: {count} learned embeddings need as many signs that stand in no prompt, and the "
+                f"model's tokenizer has {len(found)}. Take fewer vectors."
+            )
+        return found[:count]
+
+    def _lesson(self, target: Target, name: str, signs: list[str], seed: int) -> Lesson:
+        """Draws the images of one concept with the original model."""
+        concept, model = target.concepts.erase[name], target.model
+        templates, word = concept.sentences, " ".join(signs)
+        order = torch.randperm(len(templates), generator=seeded(seed, "sentences")).tolist()
+        rows = [order[i % len(order)] for i in range(self.images)]
+        seeds = [derive_seed(seed, "image", i) for i in range(self.images)]
+        size, clean = target.sampler.batch_size, []
+        with torch.no_grad():
+            asked = model.encode([fill(template, concept.phrases[0]) for template in templates])
+            empty = model.encode([""])
+            for first in range(0, self.images, size):
+                batch = slice(first, first + size)
+                latents, _ = sample(model, asked[rows[batch]], empty, seeds[batch], target.sampler)
+                clean.append(latents)
+        told = [spaced(fill(templates[row], word), signs) for row in rows]
+        ids = tuple(content(target, model.tokenize([sign]).cpu()[0].tolist())[0] for sign in signs)
+        return Lesson(name, concept, word, ids, torch.cat(clean), told, seed)
+
+    def _check(
+        self, target: Target, texts: Sequence[str], lessons: Sequence[Lesson], concepts: Sequence[str]
+    ) -> None:
+        """Whether every text is read with the word in it, whole and once, before anything is drawn."""
+        ids = {lesson.concept: list(lesson.ids) for lesson in lessons}
+        for text, row, name in zip(texts, target.model.tokenize(texts).cpu().tolist(), concepts, strict=True):
+            if [token for token in content(target, row) if token in ids[name]][: self.vectors] != ids[name]:
+                raise IncompatibleError(f"attack: the tokenizer does not read the learned word in '{text}'.")
+
+    def _look(
+        self, target: Target, texts: Sequence[str], prompts: PromptSet, words: Words, root: int
+    ) -> tuple[bool, ...]:
+        """Whether an image of each prompt, with a seed of the attack's own, shows the concept."""
+        seeds = [unseen_seed(root, index, prompts) for index in range(len(texts))]
+        with target.erased() as model, taught(model, words):
+            images = torch.cat(list(draw(model, texts, seeds, target.sampler)))
+        return tuple(
+            bool(target.judge(image[None], name)[0])
+            for image, name in zip(images, prompts.concepts, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the word of one concept is learned from.
+
+    Attributes:
+        concept: The concept's name.
+        described: The concept.
+        word: The signs that stand for it.
+        ids: Their tokens.
+        clean: Latents of its images, with shape :math:`(N, C, h, w)`.
+        told: The sentence of each image, with the word in the concept's place.
+        seed: Root of its randomness.
+    """
+
+    concept: str
+    described: Concept
+    word: str
+    ids: tuple[int, ...]
+    clean: Tensor
+    told: list[str]
+    seed: int
+
+
+class Learning:
+    """The words of :math:`C` concepts, learned together: each evolves as it would alone."""
+
+    def __init__(self, settings: ConceptInversion, model: DiffusionModel, lessons: Sequence[Lesson]) -> None:
+        """Starts at the anchors, or at the vocabulary's mean.
+
+        Arguments:
+            model: The erased model.
+        """
+        self.settings, self.model, self.lessons = settings, model, lessons
+        with torch.no_grad():
+            table = model.embed(torch.arange(len(model.tokenizer), device=model.device)[None])[0].float()
+            self.usual = table.norm(dim=1).mean()
+            starts = [self._start(lesson, table) for lesson in lessons]
+        self.embeddings = nn.Parameter(torch.stack(starts)[:, None].repeat(1, settings.vectors, 1))
+
+    def _start(self, lesson: Lesson, table: Tensor) -> Tensor:
+        if self.settings.start == "mean":
+            return table.mean(dim=0)
+        ids = self.model.tokenize([lesson.described.anchor])[0].tolist()
+        own = ids[1 : ids.index(self.model.tokenizer.eos_token_id, 1)]
+        return table[own].mean(dim=0)
+
+    def words(self) -> Words:
+        """The words as they are now."""
+        ids = tuple(number for lesson in self.lessons for number in lesson.ids)
+        return Words(ids, self.embeddings.detach().flatten(0, 1).cpu())
+
+    def lengths(self) -> dict[str, list[float]]:
+        """Length of each embedding by concept, relative to the mean of the vocabulary's."""
+        ratios = (self.embeddings.detach().norm(dim=2) / self.usual).tolist()
+        return {lesson.concept: row for lesson, row in zip(self.lessons, ratios, strict=True)}
+
+    def learn(self) -> None:
+        """Takes all steps."""
+        from tqdm import tqdm
+
+        own = self.settings
+        stepper = torch.optim.AdamW([self.embeddings], lr=own.lr, weight_decay=own.weight_decay)
+        for step in tqdm(range(own.steps), desc="attack", unit="step", disable=None):
+            loss = self.losses(own.batch_size, "step", step).sum()
+            (gradient,) = torch.autograd.grad(LOSS_SCALE * loss, self.embeddings)
+            self.embeddings.grad = gradient / LOSS_SCALE
+            stepper.step()
+            if own.longest is not None:
+                with torch.no_grad():
+                    lengths = self.embeddings.norm(dim=2, keepdim=True)
+                    self.embeddings.mul_((own.longest * self.usual / lengths).clamp(max=1))
+
+    @torch.no_grad()
+    def probe(self) -> list[float]:
+        """The loss of each concept on draws that are always the same."""
+        size = self.settings.batch_size
+        parts = [
+            min(size, PROBES - first) * self.losses(min(size, PROBES - first), "probe", first)
+            for first in range(0, PROBES, size)
+        ]
+        return (torch.stack(parts).sum(dim=0) / PROBES).tolist()
+
+    def losses(self, size: int, *scope: str | int) -> Tensor:
+        """The loss of each concept on ``size`` of its images, with shape :math:`(C)`, in one forward pass.
+
+        Arguments:
+            scope: Names the draw.
+        """
+        model = self.model
+        clean, noise, timesteps, told = [], [], [], []
+        for lesson in self.lessons:
+            random = seeded(lesson.seed, *scope)
+            rows = torch.randint(len(lesson.clean), (size,), generator=random)
+            timesteps.append(torch.randint(len(model.alphas_cumprod), (size,), generator=random))
+            clean.append(lesson.clean[rows.to(lesson.clean.device)])
+            noise.append(torch.randn(clean[-1].shape, generator=random))
+            told += [lesson.told[row] for row in rows.tolist()]
+        latents, t = torch.cat(clean), torch.cat(timesteps).to(model.device)
+        epsilon = torch.cat(noise).to(latents)
+        distinct = list(dict.fromkeys(told))
+        ids = tuple(number for lesson in self.lessons for number in lesson.ids)
+        with taught(model, Words(ids, self.embeddings.flatten(0, 1))):
+            encoded = model.encode(distinct)[[distinct.index(text) for text in told]]
+        found = model.predict(model.add_noise(latents, epsilon, t), t, encoded)
+        errors = (found - model.target(latents, epsilon, t)).float().square().mean(dim=(1, 2, 3))
+        return errors.reshape(len(self.lessons), size).mean(dim=1)
+
+
+def replaced(prompt: str, phrases: Sequence[str], word: str) -> str:
+    """The prompt with the word in place of the longest of the phrases that it says, or else before it."""
+    for phrase in sorted(phrases, key=len, reverse=True):
+        pattern = re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)", re.IGNORECASE)
+        if pattern.search(prompt):
+            return spaced(pattern.sub(lambda _: word, prompt, count=1), word.split())
+    return f"{word} {prompt}"
+
+
+def spaced(text: str, signs: Sequence[str]) -> str:
+    """The text with blanks around each sign, so that it is read as a token of its own."""
+    for sign in signs:
+        text = text.replace(sign, f" {sign} ")
+    return " ".join(text.split())
