@@ -212,6 +212,26 @@ def test_only_what_matters_is_encoded(tiny, monkeypatch):
         assert lengths == [length]
 
 
+def test_what_does_not_fit_into_memory_is_encoded_in_parts(tiny, monkeypatch, capsys):
+    space, vocabulary = AddedTokens(place="replace", tokens=3), stable_words(target_of(tiny))
+    losses = Encoded(target_of(tiny), space, EndCosine(), PLAIN, vocabulary, batch_size=8)
+    rows, candidates = torch.zeros(20, dtype=torch.long), torch.randint(50, (20, 3), generator=generator(0))
+    whole = losses.values(rows, candidates)
+    encode, sizes = tiny.encode_embeddings, []
+
+    def small(embeddings, ends=None):
+        sizes.append(len(embeddings))
+        if len(embeddings) > 3:
+            raise RuntimeError("CUDA out of memory.")
+        return encode(embeddings, ends)
+
+    monkeypatch.setattr(tiny, "encode_embeddings", small)
+    assert torch.allclose(losses.values(rows, candidates), whole, atol=1e-6)
+    assert sizes == [8, 4] + [2] * 10
+    assert losses.slopes(rows[:3], candidates[:3]).shape == (3, 3, len(vocabulary))
+    assert "out of memory with 4 at once; goes on with 2" in capsys.readouterr().err
+
+
 def test_a_direction_begins_behind_the_start_token(tiny):
     found = direction(tiny, [("a church", "a dog"), ("church", "dog")])
     assert found.shape == (77, 32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
 from unlearn.attacks.coordinate_gradient import CoordinateGradient
+from unlearn.attacks.fitting import fitting
 from unlearn.attacks.genetic import Genetic
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.spaces import AddedTokens, concept_words, stable_words
@@ -105,24 +106,34 @@ class Encoded(Losses):
 
     @torch.no_grad()
     def values(self, rows: Tensor, candidates: Tensor) -> Tensor:
-        """In float64; so many candidates at a time as ``batch_size`` says."""
-        found = [
-            self._losses(own, self.table[some]).double().cpu() for own, some in self._chunks(rows, candidates)
-        ]
-        return torch.cat(found)
+        """In float64."""
+        return self._each(
+            rows, candidates, lambda own, some: self._losses(own, self.table[some]).double().cpu()
+        )
 
     def slopes(self, rows: Tensor, candidates: Tensor) -> Tensor:
         """Through the embeddings: a word's share counts for its embedding."""
-        found = []
-        for own, some in self._chunks(rows, candidates):
+
+        def slope(own: Tensor, some: Tensor) -> Tensor:
             added = self.table[some].requires_grad_()
             (gradient,) = torch.autograd.grad(self._losses(own, added).sum(), added)
-            found.append(gradient @ self.table.T)
-        return torch.cat(found)
+            return gradient @ self.table.T
 
-    def _chunks(self, rows: Tensor, candidates: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        parts = (torch.split(each.to(self.table.device), self.batch_size) for each in (rows, candidates))
-        return zip(*parts, strict=True)
+        return self._each(rows, candidates, slope)
+
+    def _each(self, rows: Tensor, candidates: Tensor, work: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """What ``work`` gives for ``batch_size`` candidates at a time, or for as many as fit."""
+        own, some = rows.to(self.table.device), candidates.to(self.table.device)
+        found: list[Tensor] = []
+        start = 0
+        while start < len(own):
+            chunk = range(start, min(start + self.batch_size, len(own)))
+            parts = list(fitting(chunk, lambda part: work(own[list(part)], some[list(part)])))
+            if len(parts) > 1:
+                self.batch_size = len(parts[0][0])
+            found += [values for _, values in parts]
+            start = chunk.stop
+        return torch.cat(found)
 
     def _losses(self, rows: Tensor, added: Tensor) -> Tensor:
         """Of embeddings with shape :math:`(N, K, E)` in their prompts' places."""
