@@ -114,12 +114,14 @@ def test_the_figure_has_a_line_for_each_curve_and_the_originals_level():
 def test_the_terminal_says_where_half_is_reached():
     said = lines(synthetic_results(resurgence=CURVES))
     assert [re.sub("\N{NO-BREAK SPACE}", " ", line) for line in said] == [
-        "Resurgence, relearn: 2.5 % of 16 as erased, at most 88.0 % at steps 100; half of the original's "
+        "Resurgence, relearn: 2.5 % of 16 as erased, at most 88.0 % at 100 (steps); half of the original's "
         "from 20",
-        "Resurgence, relearn unrelated: 2.5 % of 16 as erased, at most 7.5 % at steps 100; half of the "
+        "Resurgence, relearn unrelated: 2.5 % of 16 as erased, at most 7.5 % at 100 (steps); half of the "
         "original's nowhere",
-        "Resurgence, guidance: 2.5 % of 16 as erased, at most 55.0 % at guidance scale 9; half of the "
+        "Resurgence, guidance: 2.5 % of 16 as erased, at most 55.0 % at 9 (guidance scale); half of the "
         "original's from 9",
     ]
     assert said[0] in score_table(synthetic_results(resurgence=CURVES))
     assert reached(CURVES[1]) is None
+    weak = lines(synthetic_results(resurgence=[trained("relearn", [60.0, 61.0, 70.0, 88.0], 0)]))
+    assert weak[0].endswith("half of the original's as erased")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny_checkpoint import assert_untouched, state
 
 from unlearn.concepts import Concept, ConceptSet, PromptSet
-from unlearn.errors import ConfigError
+from unlearn.errors import ConfigError, UnlearnError
 from unlearn.methods import training
 from unlearn.methods.method import Context, Meter
 from unlearn.methods.pool import Noised, shuffled
@@ -379,6 +379,12 @@ def test_refuses_settings_that_mean_nothing(build, said):
 def test_says_what_does_not_fit_the_model(kind, said):
     (problem,) = kind.check(SAMPLER, CONCEPTS, PLAIN)
     assert problem.startswith(said)
+
+
+def test_a_training_that_diverges_is_said(tiny, context):
+    kind = relearning(optimizer=Optimizer(algorithm="sgd", lr=1e30), steps=[9])
+    with pytest.raises(UnlearnError, match=r"resurgence: the loss is .* of 9 on images of 'concept'. Lower"):
+        kind.visit(subject(tiny), context, Shown(subject(tiny)))
 
 
 def test_parameters_that_are_none_are_said(tiny, context):

@@ -51,10 +51,10 @@ def lines(results: Results) -> list[str]:
         most = max(others, key=lambda point: -1.0 if point["value"] is None else point["value"])
         said = (
             f"{quantity(first['value'], '%')} of {first['n']} as erased, at most "
-            f"{quantity(most['value'], '%')} at {curve['axis']} {most['label']}"
+            f"{quantity(most['value'], '%')} at {most['label']} ({curve['axis']})"
         )
         half = reached(curve)
-        where = "nowhere" if half is None else f"from {half}"
+        where = "nowhere" if half is None else f"from {half}" if curve["half"] != first["at"] else "as erased"
         said += f"; half of the original's {where}" if _known(first) else ""
         found.append(f"Resurgence, {plain(curve['name'])}: {said}")
     return found

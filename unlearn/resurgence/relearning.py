@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearn.concepts import PROMPT_TEMPLATES, UNRELATED, ConceptSet, PromptSet
-from unlearn.errors import unknown
+from unlearn.errors import UnlearnError, unknown
 from unlearn.methods.aligned import Images, drawn
 from unlearn.methods.captions import without
 from unlearn.methods.membranes import Layers
@@ -128,12 +128,22 @@ class Relearning(Resurgence):
                 show(len(self.steps) - 1)
 
     def loss(self, model: DiffusionModel, images: Images, step: int, context: Context) -> Tensor:
-        """The loss of one step, with shape :math:`()`."""
+        """The loss of one step, with shape :math:`()`.
+
+        Raises:
+            UnlearnError: If it is not finite.
+        """
         chosen = shuffled(len(images.rows), self.batch_size, step, context, "relearning")
         clean, sentences = images.batch(chosen)
         noised = Noised.draw(model, clean, context.generator("relearning", "step", step))
         predicted = model.predict(noised.latents, noised.timesteps, sentences)
-        return (predicted - noised.target).square().mean()
+        loss = (predicted - noised.target).square().mean()
+        if not bool(loss.isfinite()):
+            raise UnlearnError(
+                f"resurgence: the loss is {loss.item()} at step {step} of {self.steps[-1]} on images of "
+                f"'{self.data}'. Lower optimizer.lr of that curve (now {self.optimizer.lr:g})."
+            )
+        return loss
 
     def sentences(self, concepts: ConceptSet, prompts: PromptSet, context: Context) -> list[str]:
         """What each image shows: sentences in random order, over and over if there are few."""
