@@ -18,7 +18,7 @@ from unlearn.metrics.detection import DetectionRate
 from unlearn.metrics.distribution import CMMD, FID, KID
 from unlearn.metrics.functional import frechet_distance, wilson_interval
 from unlearn.metrics.perceptual import ImageDistance
-from unlearn.metrics.robustness import AttackSuccessRate
+from unlearn.metrics.robustness import AttackSuccessRate, WorstCaseSuccessRate
 
 ROLES = ["neighbour", "unrelated"]
 EVERY = {
@@ -34,6 +34,7 @@ EVERY = {
     "kid": KID(features="clip", roles=ROLES, against="reference"),
     "kid_to_original": KID(features="clip", roles=ROLES, against="original"),
     "retained": ConceptAccuracy(role="neighbour", clip="clip"),
+    "worst_case": WorstCaseSuccessRate(),
 }
 
 
@@ -247,6 +248,23 @@ def test_attack_metrics_become_one_for_each_attack():
     assert found["_b_resisted"] == AttackSuccessRate(attack="b", resisted=True)
     assert AttackSuccessRate(attack="a").needs(None, ["a", "b"])[-1] == ImageRequest("attack:a")
     assert AttackSuccessRate().by_attack([]) == {}
+
+
+def test_the_worst_case_is_over_what_all_attacks_tried(build):
+    """Of three prompts the second shows the concept as it is and the first and third under an attack each."""
+    images = {
+        ("plain", "original"): shown(*["church"] * 4),
+        ("plain", "erased"): shown("house", "church", "house", "church"),
+        ("attack:a", "erased"): shown("church", "house", "house", "house", first=60),
+        ("attack:b", "erased"): shown("house", "house", "church", first=70),
+    }
+    score = WorstCaseSuccessRate().score(build(images, {}))
+    assert (score.value, score.n, score.original.value) == (100, 3, 100)
+    images["attack:b", "erased"] = shown("house", "house", "cat", first=70)
+    assert WorstCaseSuccessRate().score(build(images, {})).value == pytest.approx(200 / 3)
+    assert WorstCaseSuccessRate().by_attack(["a"]) == {}
+    assert list(WorstCaseSuccessRate().by_attack(["a", "b"])) == [""]
+    assert len(WorstCaseSuccessRate().needs(None, ["a", "b"])) == 4
 
 
 def test_attacked_images_must_be_for_the_concepts_of_the_plain_ones(build):

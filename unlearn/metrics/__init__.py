@@ -6,7 +6,7 @@ from unlearn.metrics.detection import DetectionRate
 from unlearn.metrics.distribution import CMMD, FID, KID
 from unlearn.metrics.metric import Metric
 from unlearn.metrics.perceptual import ImageDistance
-from unlearn.metrics.robustness import AttackSuccessRate
+from unlearn.metrics.robustness import AttackSuccessRate, WorstCaseSuccessRate
 
 METRICS: dict[str, type[Metric]] = {
     "asr": AttackSuccessRate,
@@ -17,4 +17,5 @@ METRICS: dict[str, type[Metric]] = {
     "identity": ImageDistance,
     "kid": KID,
     "retained": ConceptAccuracy,
+    "worst_case": WorstCaseSuccessRate,
 }

@@ -33,6 +33,10 @@ _TITLES = {
     ),
     "clip_score": ("Image fits prompt", "CLIP score of the images that should not change"),
     "fid": ("FID", "Fréchet distance to reference images"),
+    "worst_case": (
+        "Any attack",
+        "plain prompts that show the concept, as they are or under any of the attacks",
+    ),
     "kid": ("KID", "kernel distance to reference images"),
     "cmmd": ("CMMD", "CLIP kernel distance to reference images"),
     "fid_to_original": ("FID to original", "Fréchet distance to the original model's images"),
@@ -42,7 +46,7 @@ _TITLES = {
 _RESISTED = "_resisted"
 _SECTIONS = {
     "What was erased": ("erased",),
-    "Attacks": ("asr_",),
+    "Attacks": ("asr_", "worst_case"),
     "What was kept": ("retained", "unrelated", "identity"),
     "Image quality": ("clip", "fid", "kid", "cmmd", "lpips"),
     "More scores": ("",),
