@@ -14,6 +14,7 @@ from unlearn.methods.training import gradients_of
 from unlearn.models.adapters import adapted
 from unlearn.models.model import Erasure
 from unlearn.models.parameters import select
+from unlearn.models.sampling import draw
 
 KEY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 HALVES = {"bfloat16": (torch.bfloat16, 0.05), "float16": (torch.float16, 0.005)}
@@ -228,3 +229,12 @@ def test_a_compiled_model_sees_new_weights_and_hooks(tiny, tiny_folder, monkeypa
             assert (ask(tiny) - plain).abs().max() > 1e-3
             assert torch.allclose(ask(model), ask(tiny), atol=1e-5)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(trained(model), trained(tiny), strict=True))
+
+
+def test_images_can_be_drawn_while_weights_are_open(half):
+    model, _, _ = half
+    sampler = replace(tiny_settings("").sampler, steps=2)
+    (plain,) = draw(model, ["a church"], [0], sampler)
+    with select(model, "denoiser"):
+        (mixed,) = draw(model, ["a church"], [0], sampler)
+    assert (mixed - plain).abs().mean() < 0.02

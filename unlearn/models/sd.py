@@ -191,5 +191,7 @@ class StableDiffusionModel(DiffusionModel):
 
     def decode(self, latents: Tensor) -> Tensor:
         """One forward pass of the autoencoder's decoder."""
-        images = self._vae.decode(latents / self._vae.config.scaling_factor, return_dict=False)[0]
+        # Those that were drawn while weights are open in float32 are float32, too.
+        clean = latents.to(self.dtype) / self._vae.config.scaling_factor
+        images = self._vae.decode(clean, return_dict=False)[0]
         return cast(Tensor, (images * 0.5 + 0.5).clamp(0, 1))
