@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unlearn.artifacts import fingerprint
+from unlearn.artifacts import fingerprint, seconds
+from unlearn.attacks.attack import AdversarialPrompts
 from unlearn.curves import Drawn
-from unlearn.results import SCHEMA, Artifact, Cost, CurveEntry, Results, environment
+from unlearn.results import SCHEMA, Artifact, AttackEntry, Cost, CurveEntry, Results, environment
 from unlearn.sequence import Step, entries
 from unlearn.stages import Attacked, said, spent
 
@@ -71,11 +72,27 @@ def assemble(
         "artifacts": _artifacts(config, folder, steps, attacks, drawn),
         "environment": environment(config.device),
     }
+    if attacks.found:
+        results["attacks"] = [
+            _attack(name, found, attacks.folders[name]) for name, found in attacks.found.items()
+        ]
     if config.concept.sequence is not None:
         results["steps"] = entries(config, steps)
     if curves:
         results["resurgence"] = list(curves)
     return results
+
+
+def _attack(name: str, found: AdversarialPrompts, folder: Path) -> AttackEntry:
+    count = max(1, len(found.prompts))
+    return {
+        "name": name,
+        "prompts": len(found.prompts),
+        "found": sum(found.found),
+        "queries": sum(found.queries) / count,
+        "unet_forwards": sum(found.forwards) / count,
+        "seconds": seconds(folder),
+    }
 
 
 def _warnings(steps: Sequence[Step]) -> list[str]:

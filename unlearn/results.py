@@ -165,6 +165,26 @@ class StepEntry(TypedDict):
     unet_forwards: int
 
 
+class AttackEntry(TypedDict):
+    """What an attack tried and spent.
+
+    Attributes:
+        name: Its key in ``eval.attacks``.
+        prompts: How many plain prompts it was tried on.
+        found: For how many of them its own images showed the concept.
+        queries: Candidates that it tried for each, on average.
+        unet_forwards: Denoiser evaluations that it spent on each, counted in samples, on average.
+        seconds: Wall-clock time of all of it.
+    """
+
+    name: str
+    prompts: int
+    found: int
+    queries: float
+    unet_forwards: float
+    seconds: float
+
+
 class PlaceEntry(TypedDict):
     """One place of a curve.
 
@@ -224,6 +244,7 @@ class Results(TypedDict):
             ``resurgence:<model>:<curve>``; and of every step of a sequence but the last, counted from 1,
             ``step<n>:erasure``, ``step<n>:scores`` and ``step<n>:images:<model>:<prompts>``.
         environment: Versions, commit and device.
+        attacks: Only where there are any: what each tried and spent. How often it succeeds is in ``scores``.
         steps: Only of a sequence: what the model was like after each step. The last is what ``scores`` is of.
         resurgence: Only where ``eval.resurgence`` names curves: how fast the concept comes back.
     """
@@ -241,6 +262,7 @@ class Results(TypedDict):
     warnings: list[str]
     artifacts: dict[str, Artifact]
     environment: Environment
+    attacks: NotRequired[list[AttackEntry]]
     steps: NotRequired[list[StepEntry]]
     resurgence: NotRequired[list[CurveEntry]]
 

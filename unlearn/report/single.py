@@ -90,4 +90,11 @@ def _cost(run: Run) -> list[tuple[str, str]]:
             "Denoiser evaluations to erase",
             f"{cost['unet_forwards']:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
         ),
+        *(
+            (
+                f"Attack: {plain(one['name'])}",
+                f"{one['queries']:.0f} candidates, {one['unet_forwards']:.0f} denoiser evaluations a prompt",
+            )
+            for one in run.results.get("attacks", ())
+        ),
     ]
