@@ -55,7 +55,16 @@ def control(candidates=3, place="prefix", tokens=2):
 
 
 def test_every_attack_is_in_the_table():
-    assert set(ATTACKS) == {"random_tokens", "unlearndiffatk", "p4d", "ringabell", "mma", "sneaky", "replay"}
+    assert set(ATTACKS) == {
+        "random_tokens",
+        "unlearndiffatk",
+        "p4d",
+        "ringabell",
+        "mma",
+        "sneaky",
+        "cce",
+        "replay",
+    }
 
 
 @pytest.mark.parametrize("place", ["prefix", "suffix"])
