@@ -72,6 +72,9 @@ reproduce-closed-form: install  ## docs/results/closed_form.md: closed-form meth
 reproduce-trained: install  ## docs/results/trained.md: trained methods on pocket (two or three hours)
 	$(BIN)/python -m scripts.reproduce trained
 
+reproduce-robustness: install  ## docs/results/robustness.md: attacks and resurgence on pocket (some hours)
+	$(BIN)/python -m scripts.reproduce robustness
+
 reproduce-%: install  ## one method's part of its table, such as reproduce-rece; prints it
 	$(BIN)/python -m scripts.reproduce --methods $*
 
@@ -81,6 +84,7 @@ bench: install  ## how fast things are here
 	$(BIN)/python -m scripts.bench.multi_concept
 	$(BIN)/python -m scripts.bench.guards
 	$(BIN)/python -m scripts.bench.training
+	$(BIN)/python -m scripts.bench.attacks
 
 clean:  ## removes caches and builds; never outputs/
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

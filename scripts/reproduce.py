@@ -11,12 +11,12 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unlearn.report import write_comparison
-from unlearn.results import Results, ScoreEntry, read_results
+from unlearn.results import PlaceEntry, Results, ScoreEntry, read_results
 
 DOCS = Path("docs/results")
 
@@ -62,20 +62,25 @@ class Table:
         sweeps: Its runs; a table for each concept, a row for each method.
         attacked: Runs that are also attacked, in tables of their own.
         sequence: Methods that erase one concept after another.
+        returning: Runs that measure how fast the concept comes back.
     """
 
     title: str
     text: str
-    sweeps: tuple[Sweep, ...]
+    sweeps: tuple[Sweep, ...] = ()
     attacked: tuple[Sweep, ...] = ()
     sequence: tuple[Sweep, ...] = ()
+    returning: tuple[Sweep, ...] = ()
+
+    @property
+    def parts(self) -> tuple[tuple[Sweep, ...], ...]:
+        """All of its runs, by what is made of them."""
+        return self.sweeps, self.attacked, self.sequence, self.returning
 
     @property
     def methods(self) -> list[str]:
         """Every method, each once."""
-        every = [
-            method for sweep in (*self.sweeps, *self.attacked, *self.sequence) for method in sweep.methods
-        ]
+        every = [method for part in self.parts for sweep in part for method in sweep.methods]
         return list(dict.fromkeys(every))
 
 
@@ -87,7 +92,12 @@ TRAINED = (
     "none", "uce_2023", "esd", "esd_u", "advunlearn", "doco", "rg", "duge",
     "concept_ablation", "salun", "spm", "forget_me_not", "erasediff", "selective_amnesia",
 )  # fmt: skip
-ATTACKED = ("eval=robust", "eval.attacks.unlearndiffatk.prompts=32", "eval.attacks.p4d.prompts=32")
+ATTACKED = (
+    "eval=standard",
+    "+attack@eval.attacks.unlearndiffatk=unlearndiffatk", "eval.attacks.unlearndiffatk.prompts=32",
+    "+attack@eval.attacks.p4d=p4d", "eval.attacks.p4d.prompts=32",
+)  # fmt: skip
+ROBUSTNESS = ("none", "esd", "uce", "uce_2023", "rece", "advunlearn", "salun")
 TABLES = {
     "closed_form": Table(
         "Closed-form and sampling-time methods on pocket",
@@ -103,6 +113,13 @@ TABLES = {
             Sweep(("esd", "advunlearn"), ("nudity",), (0, 1, 2), ATTACKED),
         ),
         (Sweep(("uce_2023", "rece", "esd", "duge"), ("sequence",), settings=("eval=quick",)),),
+    ),
+    "robustness": Table(
+        "Attacks and resurgence on pocket",
+        "Each method with the values of its own configuration, one seed. Attacks that ask the denoiser may "
+        "ask it equally often for each prompt; random tokens are their control.",
+        attacked=(Sweep(ROBUSTNESS, ("nudity", "church"), settings=("eval=robust",)),),
+        returning=(Sweep(ROBUSTNESS, ("nudity", "church"), settings=("eval=resurgence",)),),
     ),
 }
 
@@ -121,6 +138,43 @@ def costs(folders: list[Path]) -> str:
             f"| {cost['erase_seconds']:.2f} | {cost['unet_forwards']:,} | {cost['parameters_changed']:,} |"
         )
     return "\n".join(lines)
+
+
+def attack_costs(folders: list[Path]) -> str:
+    """A table of what each attack spent, a row for each run."""
+    runs = [read_results(folder) for folder in folders]
+    names = list(dict.fromkeys(one["name"] for run in runs for one in run.get("attacks", ())))
+    if not names:
+        return ""
+    lines = [
+        f"| Method | Concept | Seed | {' | '.join(f'`{name}`' for name in names)} |",
+        f"| --- | --- | ---: |{' ---: |' * len(names)}",
+    ]
+    for run in runs:
+        spent = {one["name"]: f"{one['unet_forwards']:.0f}" for one in run.get("attacks", ())}
+        cells = " | ".join(spent.get(name, "-") for name in names)
+        lines.append(f"| `{run['method']}` | {run['concept']} | {run['seed']} | {cells} |")
+    return "\n".join(lines)
+
+
+def returns(folders: list[Path]) -> str:
+    """A table for each way of coming back, a row for each run."""
+    runs = [read_results(folder) for folder in folders]
+    tables = []
+    for name in dict.fromkeys(curve["name"] for run in runs for curve in run.get("resurgence", ())):
+        found = [(run, curve) for run in runs for curve in run.get("resurgence", ()) if curve["name"] == name]
+        points = found[0][1]["points"]
+        lines = [
+            f"**`{name}`: images that show the concept (%), by {found[0][1]['axis']}:**\n",
+            f"| Method | Concept | {' | '.join(point['label'] for point in points)} | Half at |",
+            f"| --- | --- |{' ---: |' * (len(points) + 1)}",
+        ]
+        for run, curve in found:
+            half = "-" if curve["half"] is None else f"{curve['half']:g}"
+            cells = [_cell(point) for point in curve["points"]]
+            lines.append(f"| `{run['method']}` | {run['concept']} | {' | '.join(cells)} | {half} |")
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
 
 
 def curves(folders: list[Path]) -> str:
@@ -147,7 +201,7 @@ def _cells(run: Results, key: str) -> list[str]:
     return [_cell(step["scores"].get(key)) for step in run["steps"]]
 
 
-def _cell(entry: ScoreEntry | None) -> str:
+def _cell(entry: ScoreEntry | PlaceEntry | None) -> str:
     if entry is None or entry["value"] is None:
         return "-"
     low, high = entry["interval"] or (None, None)
@@ -161,24 +215,34 @@ def compared(folders: list[Path]) -> str:
         return (Path(folder) / "table.md").read_text(encoding="utf-8").strip()
 
 
-def page(name: str, table: Table, runs: list[Path], attacked: list[Path], sequences: list[Path]) -> str:
-    """The Markdown of a table."""
+def page(name: str, table: Table, runs: Sequence[list[Path]]) -> str:
+    """The Markdown of a table.
+
+    Arguments:
+        runs: The folders of each of its :attr:`Table.parts`.
+    """
+    plain, attacked, sequences, returning = runs
     parts = [
         f"# {table.title}",
         "Pocket is a test bed: none of this is a result on Stable Diffusion.\n"
         f"{table.text} 95 % intervals in brackets. Made by `make reproduce-{name.replace('_', '-')}`.",
     ]
-    if runs:
-        parts += [f"`{' '.join(table.sweeps[0].settings)}`", compared(runs)]
+    if plain:
+        parts += [f"`{' '.join(table.sweeps[0].settings)}`", compared(plain)]
     if attacked:
         settings = " ".join(table.attacked[0].settings)
         text = "UnlearnDiffAtk and P4D are white-box attacks, random tokens their control."
         parts += ["## Under attack", f"`{settings}`. {text}", compared(attacked)]
-    if costly := [*runs, *attacked]:
+        if spent := attack_costs(attacked):
+            parts += ["U-Net forwards that the attacks spent on each prompt, on average:", spent]
+    if costly := [*plain, *attacked]:
         parts += ["## Cost of the erasure", costs(costly)]
     if sequences:
         settings = " ".join(table.sequence[0].settings)
         parts += ["## One concept after another", f"`concept=sequence {settings}`", curves(sequences)]
+    if returning:
+        settings = " ".join(table.returning[0].settings)
+        parts += ["## Coming back", f"`{settings}`", returns(returning)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -196,11 +260,8 @@ def main() -> None:
         parser.error(f"--methods: no table has {', '.join(sorted(wanted))} together.")
     name, table = names[0], TABLES[names[0]]
     methods = arguments.methods or table.methods
-    runs, attacked, sequences = (
-        [folder for sweep in part for folder in sweep.run(methods)]
-        for part in (table.sweeps, table.attacked, table.sequence)
-    )
-    text = page(name, table, runs, attacked, sequences)
+    runs = [[folder for sweep in part for folder in sweep.run(methods)] for part in table.parts]
+    text = page(name, table, runs)
     if arguments.methods:
         print(text)
     else:
