@@ -41,7 +41,8 @@ class Predicted:
 
     Attributes:
         anchors: The images.
-        anchored: What the original predicts for each one's own sentence, with shape :math:`(M, C, h, w)`.
+        anchored: What the original predicts for each one's own sentence, with shape :math:`(M, C, h, w)`, in
+            float32, as what is trained predicts.
         mistaken: The same for the sentence with the concept in the anchor's place.
     """
 
@@ -67,7 +68,7 @@ class Predicted:
                 numbers = torch.arange(start, min(start + size, count))
                 x, t, erased, anchored = _scenes(model, anchors, numbers, context)
                 both = Conditioning.cat([anchored, erased])
-                parts.append(model.predict(x.repeat(2, 1, 1, 1), t.repeat(2), both).cpu().chunk(2))
+                parts.append(model.predict(x.repeat(2, 1, 1, 1), t.repeat(2), both).float().cpu().chunk(2))
             first, second = (torch.cat(each) for each in zip(*parts, strict=True))
             return {"anchored": first, "mistaken": second}
 
@@ -77,7 +78,7 @@ class Predicted:
         """Those of one step, out of shuffled passes over all."""
         chosen = shuffled(len(self.anchored), size, step, context, "predicted")
         x, t, erased, _ = _scenes(model, self.anchors, chosen, context)
-        anchored, mistaken = (each[chosen].to(x) for each in (self.anchored, self.mistaken))
+        anchored, mistaken = (each[chosen].to(x.device) for each in (self.anchored, self.mistaken))
         return PredictedBatch(x, t, erased, anchored, mistaken)
 
 
