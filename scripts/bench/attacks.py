@@ -27,11 +27,10 @@ from unlearn.attacks.attack import Target
 from unlearn.attacks.gradient_attack import GradientAttack
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.noise_matching import Case
-from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.spaces import words
 from unlearn.concepts import PromptSet
 from unlearn.models.model import Conditioning
-from unlearn.seeding import derive_seed, generator
+from unlearn.seeding import generator
 
 ATTACKS = ("unlearndiffatk", "p4d", "ringabell")
 
@@ -109,19 +108,6 @@ def predicted(denoiser: Any, target: Target, latents: Tensor, t: Tensor, prompt:
     return found
 
 
-def cases(attack: GradientAttack, prompts: PromptSet, seed: int) -> list[Case]:
-    """The prompts with the random streams that :meth:`GradientAttack.attack` gives them."""
-    return [
-        Case(
-            prompt,
-            concept,
-            derive_seed(seed, "case", index),
-            tuple(unseen_seed(seed, index * attack.images + i, prompts) for i in range(attack.images)),
-        )
-        for index, (prompt, concept) in enumerate(zip(prompts.prompts, prompts.concepts, strict=True))
-    ]
-
-
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds, and what came of it."""
     start = time.perf_counter()
@@ -132,7 +118,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def gradient_attack(name: str, attack: GradientAttack, target: Target, plain: PromptSet, few: int) -> None:
     """Prints both."""
     ours, found = timed(lambda: attack.attack(target, plain, generator(0)))
-    every = cases(attack, plain, generator(0).initial_seed())
+    every = attack.cases(plain, generator(0))
     chosen = [i * len(every) // few for i in range(few)]
     theirs, shown = timed(lambda: [one(attack, target, every[i]) for i in chosen])
     # These prompts may need more or less than all do on average.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
+import torch
 from golden_cases import golden_case, relative
 
 from unlearn.concepts import Concept, ConceptSet
+from unlearn.methods.method import Context, Meter
 
-__all__ = ["concept_set", "configured", "golden_case", "relative"]
+__all__ = ["concept_set", "configured", "golden_case", "interrupted", "relative"]
 
 
 def configured(name: str, *overrides: str, world: str = "sd"):
@@ -39,3 +44,35 @@ def concept_set(*phrases: str, anchor: str = "dog", retain=("house",), kind: str
             for phrase in phrases
         }
     )
+
+
+def interrupted(model, method, concepts, folder, monkeypatch, *stops: int, until: float = math.inf):
+    """Kills an erasure at each of ``stops``: it ends like an undisturbed one, at the same cost.
+
+    A checkpoint is written after every step below ``until``. Gives the resumed erasure and the other.
+    """
+
+    def run(name: str, stop: int | None = None):
+        def log(_values, step):
+            monkeypatch.setattr(
+                "unlearn.methods.training.CHECKPOINT_SECONDS", 0 if step < until else math.inf
+            )
+            if step == stop:
+                raise KeyboardInterrupt
+
+        scratch = folder / name
+        scratch.mkdir(exist_ok=True)
+        meter = Meter(model)
+        context = Context(seed=0, scratch=scratch, log=log, progress=False, meter=meter)
+        return method.erase(model, concepts, context), meter.read()["forwards"]
+
+    undisturbed, forwards = run("undisturbed")
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt):
+            run("killed", stop)
+    resumed, counted = run("killed")
+    assert counted == forwards
+    assert resumed.history == undisturbed.history
+    assert resumed.weights.keys() == undisturbed.weights.keys()
+    assert all(torch.equal(resumed.weights[key], undisturbed.weights[key]) for key in undisturbed.weights)
+    return resumed, undisturbed

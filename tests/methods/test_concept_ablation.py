@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
-from method_cases import concept_set, configured, golden_case, relative
+from method_cases import concept_set, configured, golden_case, interrupted, relative
 
 from unlearn.concepts import ConceptSet
 from unlearn.methods import concept_ablation
 from unlearn.methods.anchors import Anchors
-from unlearn.methods.method import Context, Meter
+from unlearn.methods.method import Context
 from unlearn.methods.pool import Noised
 from unlearn.models.parameters import matching, select
 from unlearn.models.start_token import start_token_detached
@@ -199,27 +198,7 @@ def test_training_comes_nearer_to_the_anchor(tiny, context):
 @pytest.mark.parametrize("name", ["concept_ablation", "concept_ablation_nudity"])
 def test_interrupted_and_resumed_is_undisturbed(name, tiny, tmp_path, monkeypatch):
     method, concepts = small("steps=6", "prior_scale=1", name=name), concept_set("church", "cat")
-
-    def run(folder: str, stop: int | None = None):
-        def log(_values, step):
-            monkeypatch.setattr("unlearn.methods.training.CHECKPOINT_SECONDS", 0 if step < 3 else math.inf)
-            if step == stop:
-                raise KeyboardInterrupt
-
-        scratch = tmp_path / folder
-        scratch.mkdir(exist_ok=True)
-        meter = Meter(tiny)
-        context = Context(seed=0, scratch=scratch, log=log, progress=False, meter=meter)
-        return method.erase(tiny, concepts, context), meter.read()["forwards"]
-
-    undisturbed, forwards = run("a")
-    for stop in (1, 4):
-        with pytest.raises(KeyboardInterrupt):
-            run("b", stop)
-    resumed, counted = run("b")
-    assert counted == forwards
-    assert [h["loss"] for h in resumed.history] == [h["loss"] for h in undisturbed.history]
-    assert all(torch.equal(resumed.weights[key], undisturbed.weights[key]) for key in undisturbed.weights)
+    interrupted(tiny, method, concepts, tmp_path, monkeypatch, 1, 4, until=3)
 
 
 @pytest.mark.parametrize(

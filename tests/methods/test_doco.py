@@ -8,14 +8,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from method_cases import concept_set, configured
+from method_cases import concept_set, configured, interrupted
 from tiny_checkpoint import tiny_settings, write_tiny
 
 from unlearn.errors import ConfigError
 from unlearn.methods import doco
 from unlearn.methods.anchors import Anchors
 from unlearn.methods.discriminator import Opponent
-from unlearn.methods.method import Context, Meter
 from unlearn.methods.pool import Noised
 from unlearn.methods.predicted import Predicted
 from unlearn.methods.training import fit
@@ -181,28 +180,8 @@ def test_no_forward_is_wasted(tiny, context):
 
 def test_interrupted_and_resumed_is_undisturbed(tiny, tmp_path, monkeypatch):
     """In the warm-up and after it: the discriminator and its optimizer are in the checkpoints."""
-    monkeypatch.setattr("unlearn.methods.training.CHECKPOINT_SECONDS", 0)
     method, concepts = small(), concept_set("church", "cat")
-
-    def run(name: str, stop: int | None = None):
-        def log(_values, step):
-            if step == stop:
-                raise KeyboardInterrupt
-
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        meter = Meter(tiny)
-        context = Context(seed=0, scratch=folder, log=log, progress=False, meter=meter)
-        return method.erase(tiny, concepts, context), meter.read()["forwards"]
-
-    undisturbed, forwards = run("a")
-    for stop in (1, 4):
-        with pytest.raises(KeyboardInterrupt):
-            run("b", stop)
-    resumed, counted = run("b")
-    assert counted == forwards
-    assert resumed.history == undisturbed.history
-    assert all(torch.equal(resumed.weights[key], undisturbed.weights[key]) for key in undisturbed.weights)
+    interrupted(tiny, method, concepts, tmp_path, monkeypatch, 1, 4)
 
 
 def test_the_denoiser_learns_to_pass(tiny, context, monkeypatch):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
-from method_cases import concept_set, configured
+from method_cases import concept_set, configured, interrupted
 
 from unlearn.methods.erasediff import EraseDiff
-from unlearn.methods.method import Context, Meter
 from unlearn.methods.relabelling import Relabelling, losses
 from unlearn.models.parameters import select
 
@@ -66,26 +63,7 @@ def test_no_forward_is_wasted(weight, tiny, context):
 
 def test_interrupted_and_resumed_is_undisturbed(tiny, tmp_path, monkeypatch):
     method, concepts = small("steps=5", "weight=null"), concept_set("church", "cat")
-
-    def run(folder: str, stop: int | None = None):
-        def log(_values, step):
-            monkeypatch.setattr("unlearn.methods.training.CHECKPOINT_SECONDS", 0 if step < 2 else math.inf)
-            if step == stop:
-                raise KeyboardInterrupt
-
-        scratch = tmp_path / folder
-        scratch.mkdir(exist_ok=True)
-        meter = Meter(tiny)
-        context = Context(seed=0, scratch=scratch, log=log, progress=False, meter=meter)
-        return method.erase(tiny, concepts, context), meter.read()["forwards"]
-
-    undisturbed, forwards = run("a")
-    with pytest.raises(KeyboardInterrupt):
-        run("b", 3)
-    resumed, counted = run("b")
-    assert counted == forwards
-    assert resumed.history == undisturbed.history
-    assert all(torch.equal(resumed.weights[key], undisturbed.weights[key]) for key in undisturbed.weights)
+    interrupted(tiny, method, concepts, tmp_path, monkeypatch, 3, until=2)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 from golden_cases import golden_case, relative
-from method_cases import concept_set, configured
+from method_cases import concept_set, configured, interrupted
 from tiny_checkpoint import tiny_settings, write_tiny
 
 from unlearn.methods import rg
 from unlearn.methods.aligned import Images
-from unlearn.methods.method import Context, Meter
 from unlearn.methods.pool import Noised, shuffled
 from unlearn.methods.surgery import Conflict, restricted
 from unlearn.methods.training import Composed, Optimizer, fit
@@ -173,27 +172,8 @@ def test_no_forward_is_wasted(retain_batches, tiny, context):
 
 
 def test_interrupted_and_resumed_is_undisturbed(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn.methods.training.CHECKPOINT_SECONDS", 0)
     method, concepts = small("retain_batches=2", "parameters=[cross_attention]"), concept_set("church", "cat")
-
-    def run(name: str, stop: int | None = None):
-        def log(_values, step):
-            if step == stop:
-                raise KeyboardInterrupt
-
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        meter = Meter(tiny)
-        context = Context(seed=0, scratch=folder, log=log, progress=False, meter=meter)
-        return method.erase(tiny, concepts, context), meter.read()["forwards"]
-
-    undisturbed, forwards = run("a")
-    with pytest.raises(KeyboardInterrupt):
-        run("b", 2)
-    resumed, counted = run("b")
-    assert counted == forwards
-    assert resumed.history == undisturbed.history
-    assert all(torch.equal(resumed.weights[key], undisturbed.weights[key]) for key in undisturbed.weights)
+    interrupted(tiny, method, concepts, tmp_path, monkeypatch, 2)
 
 
 def test_v_prediction(tmp_path, context):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
-from method_cases import concept_set, configured
+from method_cases import concept_set, configured, interrupted
 
 from unlearn.errors import ArtifactError, ConfigError
 from unlearn.methods import spm
 from unlearn.methods.membranes import Layers
-from unlearn.methods.method import Context, Meter
 from unlearn.methods.states import scattered
 from unlearn.models.adapters import adapted
 from unlearn.models.erasure import Erasure
@@ -227,26 +224,7 @@ def test_training_reaches_the_target_and_leaves_the_original(tiny, context):
 def test_interrupted_and_resumed_is_undisturbed(tiny, tmp_path, monkeypatch):
     """Also in the second concept."""
     method, concepts = small(), concept_set("church", "cat")
-
-    def run(folder: str, stop: int | None = None):
-        def log(_values, step):
-            monkeypatch.setattr("unlearn.methods.training.CHECKPOINT_SECONDS", 0 if step < 6 else math.inf)
-            if step == stop:
-                raise KeyboardInterrupt
-
-        scratch = tmp_path / folder
-        scratch.mkdir(exist_ok=True)
-        meter = Meter(tiny)
-        context = Context(seed=0, scratch=scratch, log=log, progress=False, meter=meter)
-        return method.erase(tiny, concepts, context), meter.read()["forwards"]
-
-    undisturbed, forwards = run("a")
-    for stop in (2, 6):
-        with pytest.raises(KeyboardInterrupt):
-            run("b", stop)
-    resumed, counted = run("b")
-    assert counted == forwards
-    assert resumed.history == undisturbed.history
+    resumed, undisturbed = interrupted(tiny, method, concepts, tmp_path, monkeypatch, 2, 6, until=6)
     assert [values["step"] for values in resumed.history] == list(range(8))
     assert torch.equal(resumed.guard.membranes, undisturbed.guard.membranes)
 

@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 
 from unlearn.concepts import ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
-from unlearn.errors import ArtifactError, ConfigError
+from unlearn.errors import ArtifactError, ConfigError, IncompatibleError
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.sampling import Sampler, draw
 
@@ -102,6 +102,15 @@ class Target:
         """The erased model's images, with shape :math:`(B, 3, H, W)` and values in :math:`[0, 1]`."""
         with self.erased() as model:
             return torch.cat(list(draw(model, prompts, seeds, self.sampler, guard=self.erasure.guard)))
+
+    def open_to(self, attack: Attack) -> None:
+        """Raises IncompatibleError if an attack needs gradients where the method changed no weights."""
+        if self.erasure.guard is not None:
+            raise IncompatibleError(
+                f"eval.attacks: {type(attack).__name__} takes gradients of the erased weights, and this "
+                "method changes none: it acts while images are drawn. Attack it without gradients "
+                "(random_tokens)."
+            )
 
     def judge(self, images: Tensor, concept: str) -> tuple[Tensor, Tensor]:
         """What a concept's detector says of images.

@@ -136,11 +136,7 @@ class ConceptInversion(Attack):
             IncompatibleError: If what the method did is a guard, through which no gradient goes, or the
                 tokenizer has no signs to spare.
         """
-        if target.erasure.guard is not None:
-            raise IncompatibleError(
-                f"eval.attacks: {type(self).__name__} takes gradients of the erased weights, and this method "
-                "changes none: it acts while images are drawn. Attack it without gradients (random_tokens)."
-            )
+        target.open_to(self)
         root = generator.initial_seed()
         names = list(dict.fromkeys(prompts.concepts))
         signs = iter(self._signs(target, prompts.prompts, len(names) * self.vectors))

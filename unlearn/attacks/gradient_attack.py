@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +18,6 @@ from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.spaces import AddedTokens, content, words
 from unlearn.attacks.token_searches import NearestTokens, TokenDistributions, Tokens
 from unlearn.concepts import PromptSet
-from unlearn.errors import IncompatibleError
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.seeding import derive_seed
@@ -84,21 +82,8 @@ class GradientAttack(Attack):
         """
         from tqdm import tqdm
 
-        if target.erasure.guard is not None:
-            raise IncompatibleError(
-                f"eval.attacks: {type(self).__name__} takes gradients of the erased weights, and this method "
-                "changes none: it acts while images are drawn. Attack it without gradients (random_tokens)."
-            )
-        root = generator.initial_seed()
-        cases = [
-            Case(
-                prompt,
-                concept,
-                derive_seed(root, "case", index),
-                tuple(unseen_seed(root, index * self.images + i, prompts) for i in range(self.images)),
-            )
-            for index, (prompt, concept) in enumerate(zip(prompts.prompts, prompts.concepts, strict=True))
-        ]
+        target.open_to(self)
+        cases = self.cases(prompts, generator)
         found: dict[Case, Found] = {}
         with tqdm(total=len(cases), desc="attack", unit="prompt", disable=None) as bar:
             for together in self._batches(target, cases):
@@ -111,8 +96,21 @@ class GradientAttack(Attack):
             tuple(found[case].queries for case in cases),
             tuple(found[case].forwards for case in cases),
             tuple(found[case].shown for case in cases),
-            tuple(found[case].objective for case in cases),
+            tuple((found[case].objective[0], found[case].objective[1]) for case in cases),
         )
+
+    def cases(self, prompts: PromptSet, generator: Generator) -> list[Case]:
+        """The prompts, each with random streams of its own that depend on its position alone."""
+        root = generator.initial_seed()
+        return [
+            Case(
+                prompt,
+                concept,
+                derive_seed(root, "case", index),
+                tuple(unseen_seed(root, index * self.images + i, prompts) for i in range(self.images)),
+            )
+            for index, (prompt, concept) in enumerate(zip(prompts.prompts, prompts.concepts, strict=True))
+        ]
 
     def _batches(self, target: Target, cases: Sequence[Case]) -> Iterator[list[Case]]:
         """The prompts that are attacked together: as many tokens are added to each."""
@@ -129,7 +127,6 @@ class GradientAttack(Attack):
         begun = target.model.forwards
         bank = self.objective.bank(target, cases, self.looks, self.steps)
         spent = (target.model.forwards - begun) // len(cases)
-        found = [Found(case.prompt, forwards=spent) for case in cases]
         live = list(range(len(cases)))
         with target.erased() as model:
             vocabulary = words(target).to(model.device)
@@ -139,10 +136,9 @@ class GradientAttack(Attack):
             tokens = self.search.start(
                 table, len(layouts[0].places), [seeded(case.seed, "search") for case in cases]
             )
-            begun = target.model.forwards
-            before = self._probe(model, bank, layouts, vocabulary[tokens.best()])
-            for one in found:
-                one.forwards += (target.model.forwards - begun) // len(found)
+            chosen = vocabulary[tokens.best()].cpu()
+            found = [Found(case.prompt, row, spent) for case, row in zip(cases, chosen, strict=True)]
+            self._probe(model, bank, layouts, found)
             for look in range(self.looks):
                 begun = target.model.forwards
                 for step in range(look * self.steps, (look + 1) * self.steps):
@@ -158,24 +154,23 @@ class GradientAttack(Attack):
                 if len(left) < len(live):
                     tokens.keep(left)
                     live = [live[i] for i in left]
-            begun = target.model.forwards
-            chosen = torch.stack([one.tokens for one in found if one.tokens is not None]).to(vocabulary)
-            after = self._probe(model, bank, layouts, chosen)
-            for one, *pair in zip(found, before, after, strict=True):
-                one.forwards += (target.model.forwards - begun) // len(found)
-                one.objective = (pair[0], pair[1])
+            self._probe(model, bank, layouts, found)
         return found
 
     @torch.no_grad()
     def _probe(
-        self, model: DiffusionModel, bank: Bank, layouts: Sequence[Layout], tokens: Tensor
-    ) -> list[float]:
-        """The objective on some draws that are the same whatever the tokens: between steps, draws differ."""
+        self, model: DiffusionModel, bank: Bank, layouts: Sequence[Layout], found: Sequence[Found]
+    ) -> None:
+        """Notes the objective on draws that are the same whatever the tokens: between steps, draws differ."""
+        begun = model.forwards
+        tokens = torch.stack([one.tokens for one in found]).to(model.device)
         conditioning = _encoded(model, layouts, model.embed(tokens))
         total, rows = self.looks * self.steps, range(len(layouts))
         numbers = dict.fromkeys(int((i + 0.5) * total / PROBES) for i in range(PROBES))
-        losses = torch.stack([bank.loss(number, conditioning, rows) for number in numbers])
-        return [float(value) for value in losses.mean(dim=0)]
+        losses = torch.stack([bank.loss(number, conditioning, rows) for number in numbers]).mean(dim=0)
+        for one, loss in zip(found, losses.tolist(), strict=True):
+            one.objective.append(loss)
+            one.forwards += (model.forwards - begun) // len(found)
 
     def _step(
         self,
@@ -222,21 +217,21 @@ class Found:
 
     Attributes:
         prompt: Its text.
+        tokens: Its added tokens, with shape :math:`(K)`, on the CPU.
         forwards: Denoiser forwards spent.
         queries: Candidates that were looked at.
         score: The detector's mean probability of the concept.
         shown: Whether all images showed it.
-        tokens: Its added tokens, with shape :math:`(K)`.
-        objective: The objective at the start and for these tokens.
+        objective: The objective for the tokens at the start, and in the end.
     """
 
     prompt: str
-    forwards: int = 0
+    tokens: Tensor
+    forwards: int
     queries: int = 0
     score: float = -1.0
     shown: bool = False
-    tokens: Tensor | None = None
-    objective: tuple[float, float] = (math.nan, math.nan)
+    objective: list[float] = field(default_factory=list)
 
 
 def _encoded(model: DiffusionModel, layouts: Sequence[Layout], added: Tensor) -> Conditioning:
