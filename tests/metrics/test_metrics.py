@@ -3,11 +3,13 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from colour_world import Broken, ColourClip, Colours, concept, picture
 
+from unlearn.attacks.attack import AdversarialPrompts
 from unlearn.concepts import ConceptSet
 from unlearn.errors import UnlearnError
 from unlearn.images import ImageRequest
@@ -265,6 +267,27 @@ def test_the_worst_case_is_over_what_all_attacks_tried(build):
     assert WorstCaseSuccessRate().by_attack(["a"]) == {}
     assert list(WorstCaseSuccessRate().by_attack(["a", "b"])) == [""]
     assert len(WorstCaseSuccessRate().needs(None, ["a", "b"])) == 4
+
+
+def test_a_run_doubts_a_detector_that_fires_on_the_original_s_neighbours(build):
+    """From the images of a run to the warning; what the others say is tested with the checks."""
+    from unlearn.stages import _doubts
+
+    attacks = {"random": SimpleNamespace(control=False, white_box=True)}
+
+    def doubted(*neighbours):
+        images = {
+            ("plain", "original"): shown(*["church"] * 3),
+            ("neighbour", "original"): shown(*neighbours, first=20),
+            ("attack:random", "erased"): shown("church", "house", "house", first=60),
+        }
+        evidence = build(images, {"neighbour": ["house"] * 4})
+        prompts = evidence.images[ImageRequest("attack:random")].prompts
+        found = AdversarialPrompts(prompts, prompts.prompts, (1,) * 3, (1,) * 3, (True,) * 3)
+        return _doubts(attacks, {"random": found}, evidence)
+
+    assert doubted("house", "cat", "house", "house") == []
+    assert "its detector also fires on 50 %" in doubted("house", "church", "church", "cat")[0]
 
 
 def test_attacked_images_must_be_for_the_concepts_of_the_plain_ones(build):
