@@ -20,7 +20,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.config import register_schemas, resolve
 from unlearn.errors import ConfigError
-from unlearn.run import Label, run
 
 # At import, because a launcher's worker process imports this module and nothing else.
 register_schemas()
@@ -35,6 +34,8 @@ def job(config: DictConfig) -> float | None:
     Returns:
         The value of the score named ``objective``, for sweepers that look for the best one.
     """
+    from unlearn.run import Label, run  # not needed where a configuration is only shown, or refused
+
     about = HydraConfig.get()
     folder = Path(about.runtime.output_dir)
     choices: dict[str, str] = dict(about.runtime.choices)
