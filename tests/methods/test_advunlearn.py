@@ -45,7 +45,7 @@ def small(*overrides: str, name: str = "advunlearn") -> AdvUnlearn:
     return configured(name, *SMALL, *overrides)
 
 
-class Recorder(torch.optim.Adam):
+class Recorder(torch.optim.AdamW):
     """Keeps the gradient that each step takes, and what the step makes of it."""
 
     steps: list[tuple[torch.Tensor, torch.Tensor]]
@@ -117,11 +117,11 @@ def test_golden(name, golden, golden_tiny, context, monkeypatch):
     def search(self, start, loss):
         return searched(self, start, lambda *given: losses.append(loss(*given)) or losses[-1])
 
-    original, searched = soft_prompt.SoftPrompt.embed, soft_prompt.SoftPrompt.search
+    original, searched = soft_prompt.SoftPrompt.embed, soft_prompt.SoftPrompt.descend
     monkeypatch.setattr(Duel, "visited", visited)
     monkeypatch.setattr(soft_prompt.SoftPrompt, "embed", embed)
-    monkeypatch.setattr(soft_prompt.SoftPrompt, "search", search)
-    monkeypatch.setattr(torch.optim, "Adam", Recorder)
+    monkeypatch.setattr(soft_prompt.SoftPrompt, "descend", search)
+    monkeypatch.setattr(torch.optim, "AdamW", Recorder)
     Recorder.steps = []
     trained = golden_case(
         golden, f"uce/{inputs['trained_model_kv_weights_from'].split('/')[-1].split('.')[0]}"
@@ -373,10 +373,10 @@ def test_starts(tiny):
 def test_a_stale_attack_of_one_step_is_none():
     attack = replace(small(name="advunlearn_released").attack, steps=1)
     start = torch.ones(1, 1, 3)
-    found, last = attack.search(start, lambda _step, x: x.square().sum())
+    found, last = attack.descend(start, lambda _step, x: x.square().sum())
     assert torch.equal(found, start)
     assert last == 3
-    found, _ = replace(attack, stale=False).search(start, lambda _step, x: x.square().sum())
+    found, _ = replace(attack, stale=False).descend(start, lambda _step, x: x.square().sum())
     assert torch.allclose(found, start - attack.lr, atol=1e-5)
 
 
@@ -384,7 +384,7 @@ def test_the_fast_variant_is_one_step_along_the_sign():
     attack = configured("advunlearn_fast").attack
     assert not attack.stale
     weights = torch.tensor([[[3.0, -1e-6, 1e3]]])
-    found, _ = attack.search(torch.zeros(1, 1, 3), lambda _step, x: (weights * x).sum())
+    found, _ = attack.descend(torch.zeros(1, 1, 3), lambda _step, x: (weights * x).sum())
     assert torch.allclose(found, -attack.lr * weights.sign(), rtol=1e-4)
 
 

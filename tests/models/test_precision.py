@@ -10,8 +10,8 @@ from tiny_checkpoint import assert_untouched, state, tiny_settings
 from torch import nn
 
 from unlearn.errors import IncompatibleError
-from unlearn.methods.training import gradients_of
 from unlearn.models.adapters import adapted
+from unlearn.models.gradients import gradients_of
 from unlearn.models.model import Erasure
 from unlearn.models.parameters import select
 from unlearn.models.sampling import draw

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
+from unlearn.attacks.descent import Descent
 from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.spaces import content
 from unlearn.concepts import Concept, PromptSet
@@ -31,9 +32,6 @@ SIGNS = "~^|#@=+*_[]`$%&"
 
 #: Draws of timestep and noise on which the loss is compared before and after.
 PROBES = 32
-
-#: What the loss is multiplied by on its way back: in float16 small gradients would vanish.
-LOSS_SCALE = 2.0**12
 
 
 @dataclass(frozen=True)
@@ -148,10 +146,9 @@ class ConceptInversion(Attack):
             lessons.append(self._lesson(target, name, own, derive_seed(root, "concept", name)))
         with target.erased() as model:
             learning = Learning(self, model, lessons)
-            before = learning.probe()
-            learning.learn()
-            after = learning.probe()
-            words, lengths = learning.words(), learning.lengths()
+            embeddings = learning.learned()
+            before, after = learning.probe(learning.start), learning.probe(embeddings)
+            words, lengths = learning.words(embeddings), learning.lengths(embeddings)
         each = (target.model.forwards - spent) // len(names)
         word_of = {lesson.concept: lesson.word for lesson in lessons}
         texts = tuple(
@@ -258,7 +255,7 @@ class Lesson:
 
 
 class Learning:
-    """The words of :math:`C` concepts, learned together: each evolves as it would alone."""
+    """How the words of :math:`C` concepts are learned together: each evolves as it would alone."""
 
     def __init__(self, settings: ConceptInversion, model: DiffusionModel, lessons: Sequence[Lesson]) -> None:
         """Starts at the anchors, or at the vocabulary's mean.
@@ -271,7 +268,7 @@ class Learning:
             table = model.embed(torch.arange(len(model.tokenizer), device=model.device)[None])[0].float()
             self.usual = table.norm(dim=1).mean()
             starts = [self._start(lesson, table) for lesson in lessons]
-        self.embeddings = nn.Parameter(torch.stack(starts)[:, None].repeat(1, settings.vectors, 1))
+        self.start = torch.stack(starts)[:, None].repeat(1, settings.vectors, 1)
 
     def _start(self, lesson: Lesson, table: Tensor) -> Tensor:
         if self.settings.start == "mean":
@@ -280,46 +277,44 @@ class Learning:
         own = ids[1 : ids.index(self.model.tokenizer.eos_token_id, 1)]
         return table[own].mean(dim=0)
 
-    def words(self) -> Words:
-        """The words as they are now."""
+    def words(self, embeddings: Tensor) -> Words:
+        """What is handed on of embeddings with shape :math:`(C, K, E)`."""
         ids = tuple(number for lesson in self.lessons for number in lesson.ids)
-        return Words(ids, self.embeddings.detach().flatten(0, 1).cpu())
+        return Words(ids, embeddings.flatten(0, 1).cpu())
 
-    def lengths(self) -> dict[str, list[float]]:
+    def lengths(self, embeddings: Tensor) -> dict[str, list[float]]:
         """Length of each embedding by concept, relative to the mean of the vocabulary's."""
-        ratios = (self.embeddings.detach().norm(dim=2) / self.usual).tolist()
+        ratios = (embeddings.norm(dim=2) / self.usual).tolist()
         return {lesson.concept: row for lesson, row in zip(self.lessons, ratios, strict=True)}
 
-    def learn(self) -> None:
-        """Takes all steps."""
-        from tqdm import tqdm
-
+    def learned(self) -> Tensor:
+        """The embeddings after all steps, with shape :math:`(C, K, E)`."""
         own = self.settings
-        stepper = torch.optim.AdamW([self.embeddings], lr=own.lr, weight_decay=own.weight_decay)
-        for step in tqdm(range(own.steps), desc="attack", unit="step", disable=None):
-            loss = self.losses(own.batch_size, "step", step).sum()
-            (gradient,) = torch.autograd.grad(LOSS_SCALE * loss, self.embeddings)
-            self.embeddings.grad = gradient / LOSS_SCALE
-            stepper.step()
-            if own.longest is not None:
-                with torch.no_grad():
-                    lengths = self.embeddings.norm(dim=2, keepdim=True)
-                    self.embeddings.mul_((own.longest * self.usual / lengths).clamp(max=1))
+        descent = Descent(steps=own.steps, lr=own.lr, weight_decay=own.weight_decay)
+        longest = None if own.longest is None else own.longest * self.usual.item()
+        found, _ = descent.descend(
+            self.start,
+            lambda step, embeddings: self.losses(embeddings, own.batch_size, "step", step).sum(),
+            longest=longest,
+            progress=True,
+        )
+        return found
 
     @torch.no_grad()
-    def probe(self) -> list[float]:
+    def probe(self, embeddings: Tensor) -> list[float]:
         """The loss of each concept on draws that are always the same."""
         size = self.settings.batch_size
         parts = [
-            min(size, PROBES - first) * self.losses(min(size, PROBES - first), "probe", first)
+            min(size, PROBES - first) * self.losses(embeddings, min(size, PROBES - first), "probe", first)
             for first in range(0, PROBES, size)
         ]
         return (torch.stack(parts).sum(dim=0) / PROBES).tolist()
 
-    def losses(self, size: int, *scope: str | int) -> Tensor:
+    def losses(self, embeddings: Tensor, size: int, *scope: str | int) -> Tensor:
         """The loss of each concept on ``size`` of its images, with shape :math:`(C)`, in one forward pass.
 
         Arguments:
+            embeddings: With shape :math:`(C, K, E)`.
             scope: Names the draw.
         """
         model = self.model
@@ -335,7 +330,7 @@ class Learning:
         epsilon = torch.cat(noise).to(latents)
         distinct = list(dict.fromkeys(told))
         ids = tuple(number for lesson in self.lessons for number in lesson.ids)
-        with taught(model, Words(ids, self.embeddings.flatten(0, 1))):
+        with taught(model, Words(ids, embeddings.flatten(0, 1))):
             encoded = model.encode(distinct)[[distinct.index(text) for text in told]]
         found = model.predict(model.add_noise(latents, epsilon, t), t, encoded)
         errors = (found - model.target(latents, epsilon, t)).float().square().mean(dim=(1, 2, 3))

@@ -18,6 +18,7 @@ from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.spaces import AddedTokens, content, words
 from unlearn.attacks.token_searches import NearestTokens, TokenDistributions, Tokens
 from unlearn.concepts import PromptSet
+from unlearn.models.gradients import gradients_of
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.seeding import derive_seed
@@ -184,7 +185,7 @@ class GradientAttack(Attack):
         """One gradient step for each prompt that is still under attack, in one forward pass."""
         added = tokens.table[tokens.tried()].requires_grad_()
         conditioning = _encoded(model, layouts, added)
-        (gradient,) = torch.autograd.grad(bank.loss(step, conditioning, rows).sum(), added)
+        (gradient,) = gradients_of(bank.loss(step, conditioning, rows).sum(), [added])
         if step == 0 and not gradient.any():
             warnings.warn(
                 f"attack: the objective of {type(self).__name__} has no gradient in the tokens, so it "

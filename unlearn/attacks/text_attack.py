@@ -18,6 +18,7 @@ from unlearn.attacks.spaces import AddedTokens, concept_words, stable_words
 from unlearn.attacks.text_objectives import EndCosine, ShiftedEmbedding, TextObjective
 from unlearn.attacks.text_search import Losses, minimise
 from unlearn.concepts import PromptSet
+from unlearn.models.gradients import gradients_of
 from unlearn.seeding import generator as seeded
 
 
@@ -116,7 +117,7 @@ class Encoded(Losses):
 
         def slope(own: Tensor, some: Tensor) -> Tensor:
             added = self.table[some].requires_grad_()
-            (gradient,) = torch.autograd.grad(self._losses(own, added).sum(), added)
+            (gradient,) = gradients_of(self._losses(own, added).sum(), [added])
             return gradient @ self.table.T
 
         return self._each(rows, candidates, slope)

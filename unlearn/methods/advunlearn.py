@@ -16,7 +16,8 @@ from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.pool import shuffled
 from unlearn.methods.soft_prompt import Slots, SoftPrompt
 from unlearn.methods.states import States, draw, once
-from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
+from unlearn.methods.training import Composed, Optimizer, fit
+from unlearn.models.gradients import gradients_of
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import matching, select
 from unlearn.models.sampling import Sampler
@@ -290,7 +291,7 @@ class Duel:
             return len(chosen) * (predicted - states.conditional).square().mean()
 
         start = how.begin(model, slots, self.latest.perturbation, random)
-        self.latest.perturbation, last = how.search(start, loss)
+        self.latest.perturbation, last = how.descend(start, loss)
         return last / len(chosen)
 
     def losses(

@@ -16,7 +16,8 @@ from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.pool import Noised
 from unlearn.methods.predicted import Predicted
 from unlearn.methods.surgery import RULES, clipped, protected
-from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
+from unlearn.methods.training import Composed, Optimizer, fit
+from unlearn.models.gradients import gradients_of
 from unlearn.models.model import Conditioning, DiffusionModel, Erasure
 from unlearn.models.parameters import Selection, matching, select
 from unlearn.models.sampling import Sampler

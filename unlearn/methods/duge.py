@@ -14,8 +14,9 @@ from unlearn.concepts import ConceptSet
 from unlearn.errors import IncompatibleError, unknown
 from unlearn.methods.lessons import Batch, Course, Lesson
 from unlearn.methods.method import Context, Method, finished
-from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
+from unlearn.methods.training import Composed, Optimizer, fit
 from unlearn.models.attention import outputs
+from unlearn.models.gradients import gradients_of
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import Selection, matching, select
 from unlearn.models.sampling import Sampler

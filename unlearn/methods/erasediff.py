@@ -9,7 +9,8 @@ from unlearn.concepts import ConceptSet
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.relabelling import Relabelling, losses
 from unlearn.methods.surgery import Conflict
-from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
+from unlearn.methods.training import Composed, Optimizer, fit
+from unlearn.models.gradients import gradients_of
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import Selection, matching, select
 from unlearn.models.sampling import Sampler

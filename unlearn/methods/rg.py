@@ -13,7 +13,8 @@ from unlearn.methods.aligned import PARTNERS, Images, aligned, drawn
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.pool import Noised, shuffled
 from unlearn.methods.surgery import Conflict, restricted
-from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
+from unlearn.methods.training import Composed, Optimizer, fit
+from unlearn.models.gradients import gradients_of
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import Selection, matching, select
 from unlearn.models.sampling import Sampler

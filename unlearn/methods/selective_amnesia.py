@@ -17,7 +17,8 @@ from unlearn.methods.captions import captions, without
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.pool import Noised, shuffled
 from unlearn.methods.states import once
-from unlearn.methods.training import Optimizer, fit, gradients_of
+from unlearn.methods.training import Optimizer, fit
+from unlearn.models.gradients import gradients_of
 from unlearn.models.model import Conditioning, DiffusionModel, Erasure
 from unlearn.models.parameters import Selection, matching, select
 from unlearn.models.sampling import Sampler

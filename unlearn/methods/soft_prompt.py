@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Generator, Tensor
 
+from unlearn.attacks.descent import Descent
 from unlearn.errors import ConfigError, unknown
-from unlearn.methods.training import gradients_of
 from unlearn.models.model import DiffusionModel
 
 PLACES = ("prefix", "add")
-RULES = ("adam", "sign")
 STARTS = ("random", "prompt", "latest")
 INDICES = ("exact", "whitespace")
 
@@ -40,7 +39,7 @@ class Slots:
 
 
 @dataclass(kw_only=True)
-class SoftPrompt:
+class SoftPrompt(Descent):
     r"""Looks for token embeddings :math:`\delta` that bring back what the original model does with a concept.
 
     The loss of a perturbation is given by who uses it; AdvUnlearn takes
@@ -73,23 +72,17 @@ class SoftPrompt:
     tokens: int
     index: str
     start: str
-    rule: str
-    steps: int
-    lr: float
     draws: int
     every: int
-    accumulate: bool = False
-    stale: bool = False
 
     def __post_init__(self) -> None:
-        for key, known in (("place", PLACES), ("index", INDICES), ("start", STARTS), ("rule", RULES)):
+        super().__post_init__()
+        for key, known in (("place", PLACES), ("index", INDICES), ("start", STARTS)):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key}: {unknown(key, getattr(self, key), known)}")
-        for key in ("tokens", "steps", "draws", "every"):
+        for key in ("tokens", "draws", "every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"lr: must be a number above 0, got {self.lr}")
 
     def slots(self, model: DiffusionModel, sentences: Sequence[str]) -> Slots:
         """Makes room for a perturbation in each of :math:`P` sentences.
@@ -153,27 +146,3 @@ class SoftPrompt:
         ordinary = torch.tensor([i for i in range(len(model.tokenizer)) if i not in special])
         drawn = ordinary[torch.randint(len(ordinary), (rows, width), generator=random)]
         return model.embed(drawn.to(slots.ids.device))
-
-    def search(self, start: Tensor, loss: Callable[[int, Tensor], Tensor]) -> tuple[Tensor, float]:
-        """Goes down a loss.
-
-        Arguments:
-            start: With shape :math:`(B, k, E)`.
-            loss: The loss of a perturbation in a step, with shape :math:`()`.
-
-        Returns:
-            The perturbation, without gradient, and the last loss on the way.
-        """
-        # Small steps would be rounded away in half precision.
-        wide = torch.promote_types(start.dtype, torch.float32)
-        perturbation = start.to(wide, copy=True).requires_grad_()
-        stepper = torch.optim.Adam([perturbation], lr=self.lr)
-        for step in range(self.steps):
-            before = perturbation.detach().clone()
-            value = loss(step, perturbation)
-            (gradient,) = gradients_of(value, [perturbation])
-            if self.accumulate and perturbation.grad is not None:
-                gradient = gradient + perturbation.grad
-            perturbation.grad = gradient.sign() if self.rule == "sign" else gradient
-            stepper.step()
-        return before if self.stale else perturbation.detach(), value.item()

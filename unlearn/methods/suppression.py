@@ -19,9 +19,10 @@ from unlearn.methods.method import Context
 from unlearn.methods.phrases import Phrase
 from unlearn.methods.states import once
 from unlearn.methods.surgery import clipped
-from unlearn.methods.training import Composed, Optimizer, fit, gradients_of
+from unlearn.methods.training import Composed, Optimizer, fit
 from unlearn.models.adapters import Factors, adapted, unpacked
 from unlearn.models.attention import recorded
+from unlearn.models.gradients import gradients_of
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.parameters import Selection
 from unlearn.models.sampling import Sampler, sample

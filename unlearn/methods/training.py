@@ -12,20 +12,15 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import CheckpointError
 from tqdm import tqdm
 
 from unlearn.errors import ArtifactError, IncompatibleError, UnlearnError, unknown
 from unlearn.methods.method import Context, Meter
+from unlearn.models.gradients import used_gradients
 from unlearn.models.parameters import Selection
 
 #: Seconds between checkpoints: what a killed training loses at most.
 CHECKPOINT_SECONDS = 60.0
-
-
-#: What losses are multiplied by on their way back, and gradients divided by: in float16 small ones would
-#: vanish. In float32 and bfloat16 a power of two changes nothing.
-LOSS_SCALE = 2.0**12
 
 ALGORITHMS = ("adam", "sgd")
 
@@ -149,7 +144,7 @@ def fit(
                     if checkpoint.exists()
                     else f"erase: the loss is {number} at step {step} of {steps}. Lower method.optimizer.lr."
                 )
-            gradients = value.gradients if isinstance(value, Composed) else _gradients(value, parameters)
+            gradients = value.gradients if isinstance(value, Composed) else used_gradients(value, parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if optimizer.accumulate and parameter.grad is not None and gradient is not None:
                     parameter.grad += gradient
@@ -183,32 +178,6 @@ def _inner(gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> float:
         for gradient, parameter in zip(gradients, parameters, strict=True)
     ]
     return float(torch.stack(products).sum())
-
-
-def gradients_of(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients of a loss with shape :math:`()`, in any precision; zeros for parameters that it ignores.
-
-    Raises:
-        IncompatibleError: If activations are to be computed anew, and cannot be.
-    """
-    found = _gradients(loss, parameters)
-    return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
-
-
-def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    """The same with None for parameters that the loss ignores: they stay as they are."""
-    try:
-        found: list[Tensor | None] = list(
-            torch.autograd.grad(LOSS_SCALE * loss, parameters, allow_unused=True)
-        )
-    except CheckpointError as error:
-        raise IncompatibleError(
-            "model.checkpointing: what this method adds to the denoiser while it predicts is gone when "
-            "activations are computed anew. Use model.checkpointing=false."
-        ) from error
-    for index, gradient in enumerate(found):  # one by one, so that no second copy of all is held
-        found[index] = None if gradient is None else gradient / LOSS_SCALE
-    return found
 
 
 def _check_precision(parameters: Iterable[Tensor]) -> None:
