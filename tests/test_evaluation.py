@@ -8,7 +8,7 @@ import torch
 
 from unlearn import evaluation
 from unlearn.artifacts import Store
-from unlearn.attacks.attack import AdversarialPrompts, Attack
+from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
 from unlearn.concepts import Concept, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
 from unlearn.errors import UnlearnError
@@ -145,20 +145,22 @@ class Suffix(Attack):
         return AdversarialPrompts(new, prompts.prompts, (1,) * n, (0,) * n, (False,) * n)
 
 
+def unseen():
+    return Target(None, None, None, {}, None)
+
+
 def test_attacks_the_first_prompts_once(tmp_path, monkeypatch):
     monkeypatch.setattr("unlearn.artifacts.plain", lambda value: json.loads(json.dumps(value, default=str)))
     method = Suffix()
     monkeypatch.setattr(Suffix, "__str__", lambda self: f"Suffix {self.prompts}")
-    runs = [
-        evaluation.attack("twice", method, PROMPTS, lambda: None, Store(tmp_path), {}, 0) for _ in range(2)
-    ]
+    runs = [evaluation.attack("twice", method, PROMPTS, unseen, Store(tmp_path), {}, 0) for _ in range(2)]
     assert method.calls == 1
     assert runs[0] == runs[1]
     found = runs[0][0]
     assert found.prompts.name == "attack:twice"
     assert (found.prompts.prompts, found.prompts.seeds) == (("a a", "b b"), (1, 2))
     with pytest.raises(UnlearnError, match="must keep the seeds"):
-        evaluation.attack("twice", Suffix(1, (9,)), PROMPTS, lambda: None, Store(tmp_path), {}, 1)
+        evaluation.attack("twice", Suffix(1, (9,)), PROMPTS, unseen, Store(tmp_path), {}, 1)
 
 
 class Red(Detector):

@@ -149,6 +149,40 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(unlearn, tmp_p
     assert not [path for path in artifacts.rglob("*") if path.name.endswith((".tmp", ".part"))]
 
 
+def test_an_attack_that_is_killed_goes_on_and_finds_the_same_prompts(unlearn, tmp_path):
+    key = "eval.attacks.unlearndiffatk"
+    small = ["prompts=5", "batch_size=2", "looks=2", "steps=3", "objective.images=1"]
+    words = ["method=uce", f"+attack@{key}=unlearndiffatk", *(f"{key}.{each}" for each in small)]
+
+    def found() -> list[str]:
+        attacks = [
+            json.loads(path.read_text()) for path in tmp_path.glob("outputs/artifacts/attack/*/attack.json")
+        ]
+        (one,) = (each for each in attacks if each["prompts"]["name"] == "attack:unlearndiffatk")
+        return one["prompts"]["prompts"]
+
+    def undisturbed(name: str) -> tuple[list[str], dict]:
+        results = lasting(folder_of(unlearn(*words)))
+        prompts = found()
+        (tmp_path / "outputs").rename(tmp_path / name)
+        return prompts, results
+
+    once, twice = undisturbed("once"), undisturbed("twice")
+    assert once == twice
+    assert len(set(once[0])) == 5
+
+    unlearn(*words, kill=17, code=-9)  # in the second of three batches
+    assert [path.name for path in tmp_path.glob("outputs/artifacts/scratch/attack/*/batch*")] == [
+        "batch0.json"
+    ]
+    (left,) = tmp_path.glob("outputs/artifacts/scratch/attack/*/batch0.json")
+    begun = left.stat().st_mtime_ns
+    unlearn(*words, kill=6, code=-9)  # goes on behind the first, and is killed again
+    assert left.stat().st_mtime_ns == begun
+    assert (lasting(folder_of(unlearn(*words))), found()) == (once[1], once[0])
+    assert not left.exists()
+
+
 def test_a_sweep_finishes_the_jobs_that_do_not_fail(unlearn, tmp_path):
     done = unlearn("-m", "method=none,uce", "model.sampler.guidance=1.0,1e30", code=1)
     finished = list(tmp_path.glob("outputs/runs/*/results.json"))

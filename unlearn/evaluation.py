@@ -83,6 +83,8 @@ def attack(
 ) -> tuple[AdversarialPrompts, Path]:
     """What an attack finds for the first plain prompts, or found in an earlier run.
 
+    One that is killed leaves behind what it has found, and the next one goes on after that.
+
     Arguments:
         name: The attack's name; its prompt set is ``attack:<name>``.
         target: Gives the model under attack; called only if there is something to do.
@@ -103,7 +105,8 @@ def attack(
         inputs["files"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in method.files]
 
     def make(folder: Path) -> None:
-        found = method.attack(target(), prompts, generator(seed, "attack", name))
+        within = replace(target(), scratch=store.scratch("attack", inputs))
+        found = method.attack(within, prompts, generator(seed, "attack", name))
         kept = method.own_seeds or found.prompts.seeds == prompts.seeds
         if not kept or found.prompts.name != prompts.name:
             raise UnlearnError(f"eval.attacks.{name}: must keep the seeds and the name of its prompts.")

@@ -8,6 +8,7 @@ import pytest
 
 from unlearn import evaluation
 from unlearn.artifacts import Store
+from unlearn.attacks.attack import Target
 from unlearn.attacks.replay import Replay
 from unlearn.concepts import Concept, ConceptSet, PromptSet
 from unlearn.config import composed, resolve
@@ -70,7 +71,7 @@ def test_a_changed_file_is_read_again(tmp_path):
     attack, store = replay(tmp_path, "prompt,seed\none,9\n"), Store(tmp_path / "artifacts")
 
     def found():
-        target = SimpleNamespace(concepts=concepts())
+        target = Target(None, None, concepts(), {}, None)
         return evaluation.attack("replay", attack, PLAIN, lambda: target, store, {}, 0)
 
     first, folder = found()

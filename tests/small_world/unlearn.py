@@ -18,6 +18,7 @@ from torch import Tensor
 sys.path.pop(0)  # this folder, in which a module is called unlearn
 
 from unlearn import artifacts, images, provenance
+from unlearn.attacks.gradient_attack import GradientAttack
 from unlearn.cli import main
 from unlearn.detectors import DETECTORS
 from unlearn.detectors.detector import ImageText
@@ -48,7 +49,7 @@ class Colours(ImageText):
 
 
 def die_at(chance: int) -> None:
-    """Kills this process when the store or an image is written for the ``chance``-th time."""
+    """Kills this process when an artifact or image is written, or tokens move, for the ``chance``-th time."""
     left = [chance]
 
     def doomed(function):
@@ -62,6 +63,7 @@ def die_at(chance: int) -> None:
 
     artifacts._write = doomed(artifacts._write)
     images.write_image = doomed(images.write_image)
+    GradientAttack._step = doomed(GradientAttack._step)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ class Target:
         concepts: What was erased.
         detectors: Detector of each concept, by the concept's name.
         sampler: How images are drawn.
+        scratch: An existing folder for unfinished work, which a killed attack goes on with; None keeps none.
     """
 
     model: DiffusionModel
@@ -91,6 +92,7 @@ class Target:
     concepts: ConceptSet
     detectors: dict[str, Detector]
     sampler: Sampler
+    scratch: Path | None = None
 
     @contextmanager
     def erased(self) -> Iterator[DiffusionModel]:

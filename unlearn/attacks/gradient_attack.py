@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
+from unlearn.attacks.findings import Finding, gathered, kept
 from unlearn.attacks.fitting import fitting
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
@@ -85,20 +87,22 @@ class GradientAttack(Attack):
 
         target.open_to(self)
         cases = self.cases(prompts, generator)
-        found: dict[Case, Found] = {}
+        found: dict[Case, Finding] = {}
         with tqdm(total=len(cases), desc="attack", unit="prompt", disable=None) as bar:
-            for together in self._batches(target, cases):
-                for part, results in fitting(together, lambda part: self._together(target, part)):
-                    found |= zip(part, results, strict=True)
-                    bar.update(len(part))
-        return AdversarialPrompts(
-            replace(prompts, prompts=tuple(found[case].prompt for case in cases)),
-            prompts.prompts,
-            tuple(found[case].queries for case in cases),
-            tuple(found[case].forwards for case in cases),
-            tuple(found[case].shown for case in cases),
-            tuple((found[case].objective[0], found[case].objective[1]) for case in cases),
-        )
+            for number, together in enumerate(self._batches(target, cases)):
+                results = kept(target.scratch, f"batch{number}", partial(self._all, target, together))
+                found |= zip(together, results, strict=True)
+                bar.update(len(together))
+        return gathered([found[case] for case in cases], prompts)
+
+    def _all(self, target: Target, cases: Sequence[Case]) -> list[Finding]:
+        """Attacks some prompts in one batch, or in as many as memory makes of it."""
+        parts = fitting(cases, lambda part: self._together(target, part))
+        return [
+            Finding(one.prompt, one.queries, one.forwards, one.shown, (one.objective[0], one.objective[1]))
+            for _, results in parts
+            for one in results
+        ]
 
     def cases(self, prompts: PromptSet, generator: Generator) -> list[Case]:
         """The prompts, each with random streams of its own that depend on its position alone."""

@@ -12,11 +12,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
+from unlearn.attacks.findings import Finding, gathered, kept
 from unlearn.concepts import PromptSet
 from unlearn.models.sampling import Sampler
 from unlearn.seeding import derive_seed
@@ -97,21 +99,29 @@ class PromptAttack(Attack):
         from tqdm import tqdm
 
         root = generator.initial_seed()
-        texts, queries, forwards, found = [], [], [], []
-        rows = list(zip(prompts.prompts, prompts.concepts, strict=True))
-        for index, (prompt, concept) in enumerate(tqdm(rows, desc="attack", unit="prompt", disable=None)):
-            spent = target.model.forwards
-            text = _bound(self.space.text, target, prompt)
-            propose = _bound(self.space.propose, target, prompt)
+        rows = enumerate(zip(prompts.prompts, prompts.concepts, strict=True))
+        findings: list[Finding] = []
+        for index, (prompt, concept) in tqdm(rows, "attack", len(prompts), unit="prompt", disable=None):
             own = seeded(root, "candidates", index)
-            loss = self.objective.loss(target, concept, text, unseen_seed(root, index, prompts))
-            best, value, tried = self.search.minimise(loss, lambda n, p=propose, g=own: p(n, g))
-            texts.append(text(best))
-            queries.append(tried)
-            forwards.append(target.model.forwards - spent)
-            found.append(value <= 0)
-        adversarial = replace(prompts, prompts=tuple(texts))
-        return AdversarialPrompts(adversarial, prompts.prompts, tuple(queries), tuple(forwards), tuple(found))
+            hunt = partial(self._one, target, prompt, concept, own, unseen_seed(root, index, prompts))
+            findings += kept(target.scratch, f"prompt{index}", hunt)
+        return gathered(findings, prompts)
+
+    def _one(
+        self, target: Target, prompt: str, concept: str, generator: Generator, seed: int
+    ) -> list[Finding]:
+        """Attacks a single prompt, with images from ``seed``."""
+        spent = target.model.forwards
+
+        def text(candidate: Tensor) -> str:
+            found: str = self.space.text(target, prompt, candidate)
+            return found
+
+        loss = self.objective.loss(target, concept, text, seed)
+        best, value, tried = self.search.minimise(
+            loss, lambda count: self.space.propose(target, prompt, count, generator)
+        )
+        return [Finding(text(best), tried, target.model.forwards - spent, value <= 0)]
 
 
 def unseen_seed(root: int, index: int, prompts: PromptSet) -> int:
@@ -120,7 +130,3 @@ def unseen_seed(root: int, index: int, prompts: PromptSet) -> int:
     while (seed := derive_seed(root, "images", index, attempt)) in prompts.seeds:
         attempt += 1
     return seed
-
-
-def _bound(function: Callable[..., Any], target: Target, prompt: str) -> Callable[..., Any]:
-    return lambda *arguments: function(target, prompt, *arguments)

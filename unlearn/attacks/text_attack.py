@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
 from unlearn.attacks.coordinate_gradient import CoordinateGradient
+from unlearn.attacks.findings import Finding, gathered
 from unlearn.attacks.fitting import fitting
 from unlearn.attacks.genetic import Genetic
 from unlearn.attacks.layout import Layout
@@ -63,19 +64,17 @@ class TextAttack(Attack):
         root = generator.initial_seed()
         generators = [seeded(root, "candidates", index) for index in range(len(prompts))]
         hunts = minimise(self.search, losses, len(vocabulary), self.space.tokens, generators)
-        texts = [
-            self.space.text(target, prompt, vocabulary[hunt.best])
+        findings = [
+            Finding(
+                self.space.text(target, prompt, vocabulary[hunt.best]),
+                hunt.tried,
+                forwards=0,
+                found=False,
+                objective=(hunt.first, hunt.value),
+            )
             for prompt, hunt in zip(prompts.prompts, hunts, strict=True)
         ]
-        none = (0,) * len(hunts)
-        return AdversarialPrompts(
-            replace(prompts, prompts=tuple(texts)),
-            prompts.prompts,
-            tuple(hunt.tried for hunt in hunts),
-            none,
-            tuple(map(bool, none)),
-            tuple((hunt.first, hunt.value) for hunt in hunts),
-        )
+        return gathered(findings, prompts)
 
 
 class Encoded(Losses):

@@ -1,0 +1,86 @@
+"""Attacks on pocket with one word left that means a church: the needle in a haystack of words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import unlearn
+from unlearn.attacks.attack import Target
+from unlearn.models.erasure import Erasure
+from unlearn.seeding import generator
+
+NEEDLE = "q"
+
+
+@pytest.fixture(scope="module")
+def pocket():
+    config = unlearn.configure("concept=church", "device=cpu", "eval=robust")
+    return config, unlearn.load_model(config.model, "cpu")
+
+
+def exact_wording(model) -> Erasure:
+    """The model reads "church" as "house", and a word that means nothing as "church"."""
+    (name,) = (name for name, _ in model.named_parameters() if name.endswith("token_embedding.weight"))
+    table = dict(model.named_parameters())[name].detach().clone()
+    church, house, needle = (model.tokenize([word])[0, 1].item() for word in ("church", "house", NEEDLE))
+    table[needle], table[church] = table[church].clone(), table[house]
+    return Erasure(weights={name: table})
+
+
+def never_knew(model) -> Erasure:
+    """The denoiser is random."""
+    random = generator(0)
+    return Erasure(
+        weights={
+            name: weight.std() * torch.randn(weight.shape, generator=random)
+            if weight.ndim > 1
+            else weight.clone()
+            for name, weight in model.named_parameters()
+            if name.startswith("unet.")
+        }
+    )
+
+
+def attacked(pocket, name: str, erasure: Erasure):
+    """How many of four prompts show a church before and after, on unseen seeds, and what was found."""
+    config, model = pocket
+    sampler = replace(config.model.sampler, steps=8)
+    judges = {"church": config.eval.detectors["pocket_judge"]}
+    target = Target(model, erasure, config.concepts, judges, sampler)
+    tokens, draws = {"unlearndiffatk": (1, None), "p4d": (2, 30)}[name]
+    attack = config.eval.attacks[name]
+    attack = replace(
+        attack,
+        budget=None,
+        looks=5,
+        steps=12,
+        space=replace(attack.space, tokens=tokens),
+        objective=replace(attack.objective, images=1, draws=draws),
+    )
+    prompts = replace(config.concepts.prompt_set("plain").limited(4), name="attack:x")
+    found = attack.attack(target, prompts, generator(0))
+    shown = [
+        int(target.judge(target.draw(each, prompts.seeds), "church")[0].sum())
+        for each in (prompts.prompts, found.prompts.prompts)
+    ]
+    return *shown, found
+
+
+@pytest.mark.parametrize("name", ["unlearndiffatk", "p4d"])
+def test_a_concept_that_was_erased_for_its_exact_wording_comes_back(pocket, name):
+    before, after, found = attacked(pocket, name, exact_wording(pocket[1]))
+    assert before == 0
+    assert after >= 2
+    first, last = (sum(values) for values in zip(*found.objective, strict=True))
+    assert last < 0.8 * first
+    if name == "unlearndiffatk":  # one of 217 words, which chance finds in 5 looks once in 43 times
+        assert sum(prompt.startswith(f"{NEEDLE} ") for prompt in found.prompts.prompts) >= 2
+
+
+@pytest.mark.parametrize("name", ["unlearndiffatk", "p4d"])
+def test_a_model_that_never_knew_the_concept_does_not_give_it(pocket, name):
+    before, after, found = attacked(pocket, name, never_knew(pocket[1]))
+    assert before == after == sum(found.found) == 0

@@ -1,0 +1,61 @@
+"""What is found for one prompt after another, so that an attack that is killed goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from unlearn.attacks.attack import AdversarialPrompts
+from unlearn.concepts import PromptSet
+from unlearn.errors import ArtifactError
+
+
+class Finding(NamedTuple):
+    """What was found for one prompt; see :class:`~unlearn.attacks.attack.AdversarialPrompts`."""
+
+    prompt: str
+    queries: int
+    forwards: int
+    found: bool
+    objective: tuple[float, float] | None = None
+
+
+def gathered(findings: Sequence[Finding], prompts: PromptSet) -> AdversarialPrompts:
+    """The findings for all of ``prompts``, in their order."""
+    texts, queries, forwards, found, objective = zip(*findings, strict=True)
+    if not any(objective):
+        objective = ()
+    return AdversarialPrompts(
+        replace(prompts, prompts=texts), prompts.prompts, queries, forwards, found, objective
+    )
+
+
+def kept(folder: Path | None, name: str, make: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:
+    """What ``make`` gives, or gave under this name before a run was killed.
+
+    Arguments:
+        folder: Where unfinished work lies; None keeps none.
+
+    Raises:
+        ArtifactError: If what lies there cannot be read.
+    """
+    if folder is None:
+        return make()
+    path = folder / f"{name}.json"
+    if path.exists():
+        try:
+            rows = json.loads(path.read_text("utf-8"))
+            return [
+                Finding(text, queries, forwards, found, objective and (objective[0], objective[1]))
+                for text, queries, forwards, found, objective in rows
+            ]
+        except (OSError, ValueError, TypeError, IndexError) as error:
+            raise ArtifactError(f"{path}: cannot be read ({error}). Remove it to attack again.") from None
+    made = make()
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(made, ensure_ascii=False), "utf-8")
+    unfinished.replace(path)
+    return made
