@@ -4,10 +4,11 @@
 
 The victim is pocket after UCE of 2023 for nudity. The plain loop, written out below, takes one prompt at a
 time as the released scripts do: in each step the prompt is tokenised and embedded anew and, for P4D, a copy
-of the original denoiser is asked anew; images are drawn one by one with a forward pass for each branch. It
-searches as ours does, with the same random numbers, and ends where the concept shows, so that budget and
-success are the same; of how many prompts it was timed is printed, and its time for all follows from the
-forwards that ours spent on these and on all. Ring-A-Bell's plain loop encodes one candidate at a time.
+of the original denoiser is asked anew; all images are drawn one by one, those that are looked at with a
+forward pass for each branch. It searches as ours does, with the same random numbers, and ends where the
+concept shows, so that budget and success are the same; of how many prompts it was timed is printed, and its
+time for all follows from the forwards that ours spent on these and on all. Ring-A-Bell's plain loop encodes
+one candidate at a time.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def drawn(target: Target, model: Any, text: str, seed: int) -> Tensor:
 def one(attack: GradientAttack, target: Target, case: Case) -> bool:
     """Attacks a single prompt."""
     original = copy.deepcopy(target.model.parts["unet"])
-    bank = replace(attack.objective, against="noise").bank(target, [case], attack.looks, attack.steps)
+    alone = replace(target, sampler=replace(target.sampler, batch_size=1))
+    bank = replace(attack.objective, against="noise").bank(alone, [case], attack.looks, attack.steps)
     reference = attack.objective.against == "original"
     with target.erased() as model:
         vocabulary = words(target)
