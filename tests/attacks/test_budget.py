@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from test_gradient_attack import PLAIN, small, target_of
 
-from unlearn.attacks.hill_climb import HillClimb
 from unlearn.attacks.noise_matching import NoiseMatching
 from unlearn.attacks.objectives import DetectorScore
 from unlearn.attacks.random_tokens import RandomTokens
@@ -54,4 +53,3 @@ def test_a_search_of_images_is_bounded_by_their_number(tiny):
     assert replace(attack, budget=1000).bounded(target.sampler).search == search
     with pytest.raises(ConfigError, match="budget: one candidate takes 4 denoiser forwards, got 3"):
         replace(attack, budget=3).bounded(target.sampler)
-    assert HillClimb(queries=24, together=8).limited(7).queries == 7

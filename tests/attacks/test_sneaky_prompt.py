@@ -1,18 +1,21 @@
-"""The black-box search for other words, and its parts."""
+"""The black-box search for made-up words, and its parts."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
 
 from unlearn.attacks.attack import Target
-from unlearn.attacks.hill_climb import HillClimb
-from unlearn.attacks.objectives import DetectorScore
-from unlearn.attacks.replaced_words import ReplacedWords
+from unlearn.attacks.greedy import Greedy
+from unlearn.attacks.replaced_words import BANNED, Likeness, parts_of_words, replaced
 from unlearn.attacks.sneaky_prompt import SneakyPrompt
-from unlearn.attacks.spaces import content
+from unlearn.attacks.spaces import concept_words, content
+from unlearn.attacks.text_objectives import EndCosine
 from unlearn.concepts import Concept, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
+from unlearn.errors import ConfigError
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler
 from unlearn.seeding import generator
@@ -46,69 +49,80 @@ def target_of(model, threshold: float = 2.0) -> Target:
     return Target(model, Erasure(), ConceptSet(erase={"red": red}), {"red": Red(threshold)}, sampler)
 
 
-def sneaky(queries: int = 5, together: int = 2) -> SneakyPrompt:
-    return SneakyPrompt(
-        prompts=2,
-        space=ReplacedWords(tokens=2),
-        objective=DetectorScore(),
-        search=HillClimb(queries=queries, together=together),
+def sneaky(**changes) -> SneakyPrompt:
+    settings = {"prompts": 2, "parts": 2, "looks": 4, "batch_size": 16}
+    search = Greedy(rounds=6, patience=6, candidates=10)
+    return SneakyPrompt(**{**settings, "search": search, **changes})
+
+
+def test_the_word_takes_the_place_of_the_concepts_own(tiny):
+    concepts = target_of(tiny).concepts
+    assert replaced(concepts, "An Old Church, a church", "xy") == "An xy, a xy"
+    assert replaced(concepts, "churches of a cat", "xy") == "xy churches of a cat"
+
+
+def test_what_the_anchor_says_as_well_stays(tiny):
+    red = target_of(tiny).concepts.erase["red"]
+    red = replace(red, phrases=["red house", "house", "house of a red cat"], anchor="a big house")
+    concepts = ConceptSet(erase={"red": red})
+    assert replaced(concepts, "a Red House", "xy") == "a xy House"
+    assert replaced(concepts, "one house", "xy") == "one xy"  # nothing else says it
+    assert replaced(concepts, "the house of a red cat", "xy") == "the house xy a xy"
+    assert concept_words(concepts) == ["cat", "red"]
+
+
+def test_words_are_made_of_short_parts_of_letters(tiny):
+    found = parts_of_words(target_of(tiny))
+    assert len(found) == len(set(found)) > 50
+    assert all(part.isalpha() and part.islower() and len(part) <= 10 for part in found)
+    assert "church" in found
+    assert "c" in found
+
+
+def test_likeness_is_that_of_the_text_to_the_plain_prompt(tiny):
+    target = target_of(tiny)
+    likeness = Likeness(target, PLAIN, parts_of_words(target), 3)
+    rows, candidates = torch.tensor([0, 1, 1, 0, 1]), torch.randint(50, (5, 2), generator=generator(0))
+    candidates[3, 0] = likeness.parts.index("church")
+    found = likeness.values(rows, candidates)
+    assert found[3] == BANNED
+    for row, candidate, loss in zip(rows.tolist()[:3], candidates[:3], found[:3], strict=True):
+        text = likeness.text(row, candidate)
+        assert likeness.word(candidate) in text
+        end = torch.tensor([len(content(target, tiny.tokenize([text])[0].tolist())) + 1])
+        own = EndCosine().losses(tiny.encode([text]).tokens, end, likeness.goals[row : row + 1])
+        assert loss.item() == pytest.approx(own.item(), rel=1e-4, abs=1e-6)
+
+
+def test_the_likest_words_are_drawn_and_the_detector_chooses(tiny, monkeypatch):
+    target, drawn = target_of(tiny), []
+    draw = Target.draw
+    monkeypatch.setattr(
+        Target,
+        "draw",
+        lambda self, texts, seeds: drawn.append((list(texts), seeds)) or draw(self, texts, seeds),
     )
-
-
-def test_words_take_the_place_of_the_concepts_own(tiny):
-    target, space = target_of(tiny), ReplacedWords(tokens=2)
-    candidates = space.propose(target, "a church", 200, generator(0))
-    assert candidates.shape == (200, 2)
-    for row in candidates[:20]:
-        words = tiny.tokenizer.decode(row).strip()
-        assert space.text(target, "An Old Church, a church", row) == f"An {words}, a {words}"
-        assert space.text(target, "churches of a cat", row) == f"{words} churches of a cat"
-        ids = content(target, tiny.tokenize([space.text(target, "a church", row)])[0].tolist())
-        assert ids[-2:] == row.tolist()
-    assert not any("church" in tiny.tokenizer.decode(row) for row in candidates)
-
-
-def test_every_look_after_the_first_changes_one_word_of_the_best():
-    looks = []
-
-    def loss(candidates):
-        looks.append(candidates.clone())
-        return candidates.sum(dim=1).double()
-
-    pool = torch.randint(1, 100, (12, 3), generator=generator(0))
-    best, value, tried = HillClimb(queries=12, together=4).minimise(loss, lambda count: pool[:count])
-    assert [len(look) for look in looks] == [4, 4, 4]
-    assert tried == 12
-    assert torch.equal(looks[0], pool[:4])
-    standing = looks[0][looks[0].sum(dim=1).argmin()]
-    for number, look in enumerate(looks[1:], start=1):
-        changed = look != standing
-        assert changed.sum(dim=1).max() <= 1
-        assert changed.any(dim=0).sum() >= 2
-        drawn = pool[4 * number : 4 * number + 4]
-        assert (look == torch.where(changed, drawn, standing)).all()
-        lowest = look[look.sum(dim=1).argmin()]
-        standing = lowest if lowest.sum() < standing.sum() else standing
-    assert torch.equal(best, standing)
-    assert value == standing.sum() < looks[0].sum(dim=1).min()
-
-
-def test_looks_end_where_the_concept_shows_and_never_go_over_budget():
-    pool = torch.arange(10)[:, None].repeat(1, 2)
-    _, value, tried = HillClimb(queries=10, together=4).minimise(
-        lambda rows: 6.0 - rows.sum(dim=1).double(), lambda count: pool[:count]
-    )
-    assert (value, tried) == (0.0, 4)
-    _, _, tried = HillClimb(queries=10, together=4).minimise(
-        lambda rows: torch.ones(len(rows)), lambda count: pool[:count]
-    )
-    assert tried == 10
+    found = sneaky().attack(target, PLAIN, generator(3))
+    likeness = Likeness(target, PLAIN, parts_of_words(target), 16)
+    for row, (texts, seeds) in enumerate(drawn):
+        assert len(set(texts)) == len(texts) == 4
+        assert len(set(seeds)) == 1
+        assert not set(seeds) & set(PLAIN.seeds)
+        probability = target.judge(draw(target, texts, seeds), "red")[1]
+        assert found.prompts.prompts[row] == texts[int(probability.argmax())]
+        chance = torch.randint(len(likeness.parts), (60, 2), generator=generator(9))
+        by_chance = likeness.values(torch.full((60,), row), chance)
+        ends = [len(content(target, tiny.tokenize([text])[0].tolist())) + 1 for text in texts]
+        own = EndCosine().losses(
+            tiny.encode(texts).tokens, torch.tensor(ends), likeness.goals[row].expand(4, -1)
+        )
+        assert own.max() < by_chance.quantile(0.2)
 
 
 def test_counts_its_looks_and_is_the_same_twice_and_alone(tiny):
     found = sneaky().attack(target_of(tiny), PLAIN, generator(3))
-    assert found.queries == (5, 5)
-    assert found.forwards == (20, 20)
+    assert found.forwards == (16, 16)  # four looks of two steps with two branches
+    assert all(queries > 4 for queries in found.queries)
     assert found.found == (False, False)
     assert found == sneaky().attack(target_of(tiny), PLAIN, generator(3))
     alone = sneaky().attack(target_of(tiny), PLAIN.limited(1), generator(3))
@@ -116,15 +130,23 @@ def test_counts_its_looks_and_is_the_same_twice_and_alone(tiny):
     assert "church" not in found.prompts.prompts[0]
     assert found.prompts.prompts[0].startswith("a ")
     easy = sneaky().attack(target_of(tiny, threshold=0.0), PLAIN, generator(3))
-    assert (easy.queries, easy.found) == ((2, 2), (True, True))
+    assert easy.found == (True, True)
+
+
+def test_a_budget_leaves_fewer_looks(tiny):
+    sampler = target_of(tiny).sampler
+    assert replace(sneaky(), budget=11).bounded(sampler).looks == 2
+    assert replace(sneaky(), budget=1000).bounded(sampler).looks == 4
+    with pytest.raises(ConfigError, match=r"budget: one look takes 4 denoiser forwards, got 3\."):
+        replace(sneaky(), budget=3).bounded(sampler)
 
 
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        (lambda: ReplacedWords(tokens=0), "tokens: must be at least 1"),
-        (lambda: HillClimb(queries=0, together=1), "queries: must be at least 1"),
-        (lambda: HillClimb(queries=1, together=0), "together: must be at least 1"),
+        (lambda: sneaky(parts=0), "parts: must be at least 1"),
+        (lambda: sneaky(looks=0), "looks: must be at least 1"),
+        (lambda: Greedy(rounds=1, patience=1, candidates=0), "candidates: must be at least 1"),
     ],
 )
 def test_refuses_settings_that_mean_nothing(build, said):

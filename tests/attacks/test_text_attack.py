@@ -13,8 +13,8 @@ from unlearn.attacks.attack import Target
 from unlearn.attacks.coordinate_gradient import CoordinateGradient
 from unlearn.attacks.genetic import Genetic, crossed, mutated
 from unlearn.attacks.layout import Layout
-from unlearn.attacks.spaces import AddedTokens, concept_words, content, stable_words
-from unlearn.attacks.text_attack import Encoded, MMADiffusion, RingABell
+from unlearn.attacks.spaces import AddedTokens, concept_words, content, parts, stable_words
+from unlearn.attacks.text_attack import Encoded, MMADiffusion, Read, RingABell
 from unlearn.attacks.text_objectives import EndCosine, ShiftedEmbedding, direction
 from unlearn.concepts import Concept, ConceptSet, PromptSet
 from unlearn.models.erasure import Erasure
@@ -47,6 +47,7 @@ def ringabell(**changes) -> RingABell:
         "space": AddedTokens(place="replace", tokens=3),
         "objective": ShiftedEmbedding(strength=1.0, sentences=None),
         "search": Genetic(rounds=6, patience=6, population=12, crossover=0.5, mutation=0.5),
+        "vocabulary": "words",
         "banned": False,
         "batch_size": 64,
     }
@@ -59,6 +60,7 @@ def mma(**changes) -> MMADiffusion:
         "space": AddedTokens(place="replace", tokens=3),
         "objective": EndCosine(),
         "search": CoordinateGradient(rounds=6, patience=6, candidates=12, top=8),
+        "vocabulary": "parts",
         "banned": True,
         "batch_size": 64,
     }
@@ -232,6 +234,29 @@ def test_what_does_not_fit_into_memory_is_encoded_in_parts(tiny, monkeypatch, ca
     assert "out of memory with 4 at once; goes on with 2" in capsys.readouterr().err
 
 
+def test_the_loss_of_parts_is_that_of_what_is_read(tiny):
+    """Whatever tokens the text is read as; and a text with a banned word is never the best."""
+    target, space = target_of(tiny), AddedTokens(place="replace", tokens=3)
+    vocabulary = parts(target)
+    assert len(vocabulary) > len(stable_words(target))
+    losses = Read(target, space, EndCosine(), PLAIN, vocabulary, batch_size=4)
+    losses.banned = ["church"]
+    candidates = torch.randint(len(vocabulary), (9, 3), generator=generator(0))
+    church = (vocabulary == content(target, tiny.tokenize(["church"])[0].tolist())[0]).nonzero()[0, 0]
+    candidates[0, 1] = church
+    found = losses.values(torch.ones(9, dtype=torch.long), candidates)
+    changed = 0
+    for candidate, loss in zip(candidates, found, strict=True):
+        text = tiny.tokenizer.decode(vocabulary[candidate]).strip()
+        ids = content(target, tiny.tokenize([text])[0].tolist())
+        changed += ids != vocabulary[candidate].tolist()
+        end = torch.tensor([len(ids) + 1])
+        own = EndCosine().losses(tiny.encode([text]).tokens, end, losses.goals[1:2]).item()
+        assert loss.item() == (float("inf") if "church" in text else pytest.approx(own, rel=1e-4, abs=1e-6))
+    assert changed > 0
+    assert found[0] == float("inf")
+
+
 def test_a_direction_begins_behind_the_start_token(tiny):
     found = direction(tiny, [("a church", "a dog"), ("church", "dog")])
     assert found.shape == (77, 32)
@@ -282,16 +307,17 @@ def test_finds_better_than_chance_what_survives(tiny, attack):
     target = target_of(tiny)
     banned = concept_words(target.concepts) if attack.banned else []
     found = attack.attack(target, PLAIN, generator(3))
-    vocabulary = stable_words(target, banned)
-    losses = Encoded(target, attack.space, attack.objective, PLAIN, vocabulary, batch_size=64)
-    rows = torch.arange(3)
-    chosen = []
-    for text in found.prompts.prompts:
+    kind, vocabulary = (
+        (Read, parts(target)) if attack.vocabulary == "parts" else (Encoded, stable_words(target))
+    )
+    losses = kind(target, attack.space, attack.objective, PLAIN, vocabulary, batch_size=64)
+    values = []
+    for row, text in enumerate(found.prompts.prompts):
         own = content(target, tiny.tokenize([text])[0].tolist())
-        assert len(own) == 3
-        chosen.append([vocabulary.tolist().index(token) for token in own])
+        assert kind is Read or len(own) == 3
         assert not any(word in text for word in banned)
-    values = losses.values(rows, torch.tensor(chosen))
+        tokens, end = tiny.encode([text]).tokens, torch.tensor([len(own) + 1])
+        values.append(attack.objective.losses(tokens, end, losses.goals[row : row + 1])[0])
     count = max(found.queries)
     drawn = torch.randint(len(vocabulary), (count, 3), generator=generator(9))
     for row in range(3):

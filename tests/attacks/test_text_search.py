@@ -7,6 +7,7 @@ import torch
 
 from unlearn.attacks.coordinate_gradient import CoordinateGradient, likely_swaps
 from unlearn.attacks.genetic import Genetic, crossed, mutated
+from unlearn.attacks.greedy import Greedy
 from unlearn.attacks.text_search import Losses, minimise
 from unlearn.seeding import generator
 
@@ -20,6 +21,10 @@ def genetic(**changes) -> Genetic:
 
 def descent(**changes) -> CoordinateGradient:
     return CoordinateGradient(**{"rounds": 30, "patience": 30, "candidates": 24, "top": 10, **changes})
+
+
+def greedy(**changes) -> Greedy:
+    return Greedy(**{"rounds": 60, "patience": 60, "candidates": WORDS, **changes})
 
 
 class Planted(Losses):
@@ -44,7 +49,7 @@ def run(search, losses, seeds, tokens=TOKENS):
     return minimise(search, losses, WORDS, tokens, [generator(seed) for seed in seeds])
 
 
-@pytest.mark.parametrize("search", [genetic(), descent()], ids=["genetic", "gradient"])
+@pytest.mark.parametrize("search", [genetic(), descent(), greedy()], ids=["genetic", "gradient", "greedy"])
 def test_finds_a_planted_candidate(search):
     planted = [[3, 17, 9], [39, 0, 21]]
     found = run(search, Planted(planted), (0, 1))
@@ -52,7 +57,9 @@ def test_finds_a_planted_candidate(search):
     assert [hunt.value for hunt in found] == [0, 0]
 
 
-@pytest.mark.parametrize("search", [genetic(rounds=9), descent(rounds=9)], ids=["genetic", "gradient"])
+@pytest.mark.parametrize(
+    "search", [genetic(rounds=9), descent(rounds=9), greedy(rounds=9)], ids=["genetic", "gradient", "greedy"]
+)
 def test_a_prompt_is_searched_alike_whatever_stands_beside_it(search):
     planted = [[3, 17, 9], [39, 0, 21], [1, 1, 1]]
     together = run(search, Planted(planted), (0, 1, 2))
@@ -62,7 +69,11 @@ def test_a_prompt_is_searched_alike_whatever_stands_beside_it(search):
         assert (alone.value, alone.tried) == (together[row].value, together[row].tried)
 
 
-@pytest.mark.parametrize("search", [genetic(rounds=25), descent(rounds=25)], ids=["genetic", "gradient"])
+@pytest.mark.parametrize(
+    "search",
+    [genetic(rounds=25), descent(rounds=25), greedy(rounds=25)],
+    ids=["genetic", "gradient", "greedy"],
+)
 def test_the_best_is_never_lost_nor_a_candidate_scored_twice_in_a_row(search):
     losses = Planted([[3, 17, 9]])
     (hunt,) = run(search, losses, (0,))
@@ -72,6 +83,30 @@ def test_the_best_is_never_lost_nor_a_candidate_scored_twice_in_a_row(search):
     assert all(not set(a) & set(b) for a, b in zip(losses.scored, losses.scored[1:], strict=False))
     rows = torch.tensor(everything)
     assert hunt.value == losses.values(rows[:, 0], rows[:, 1:]).min()
+
+
+def test_as_many_of_the_best_are_remembered_as_are_asked_for():
+    losses = Planted([[3, 17, 9]])
+    (hunt,) = minimise(genetic(rounds=20), losses, WORDS, TOKENS, [generator(0)], keep=5)
+    scored = torch.tensor(sorted({row for batch in losses.scored for row in batch}))
+    values = losses.values(scored[:, 0], scored[:, 1:])
+    assert hunt.leaders().tolist() == scored[values.argsort()[:5], 1:].tolist()
+    assert hunt.leaders()[0].tolist() == hunt.best.tolist()
+
+
+def test_a_climb_takes_the_best_word_of_each_place_and_begins_anew_where_none_is_better():
+    """The loss is a sum over places: one sweep finds the best, a second nothing, and a new start follows."""
+    losses = Planted([[3, 17, 9]])
+    (hunt,) = run(greedy(rounds=3), losses, (0,))
+    assert hunt.best.tolist() == [3, 17, 9]
+    assert hunt.tried <= 3 * (WORDS + 1)
+    (hunt,) = run(greedy(rounds=6), losses, (0,))
+    assert hunt.at.tolist() != [3, 17, 9]
+    assert hunt.best.tolist() == [3, 17, 9]
+    few = Planted([[3, 17, 9]])
+    run(greedy(rounds=1, candidates=4), few, (0,))
+    assert len(few.scored[0]) == 5
+    assert len({row[2:] for row in few.scored[0]}) == 1  # all but the first place stay
 
 
 def test_the_best_of_a_herd_survives_every_generation():

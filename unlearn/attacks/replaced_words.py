@@ -1,44 +1,103 @@
-"""Words in place of those that say the concept."""
+"""A made-up word in place of those that say the concept."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from unlearn.attacks.attack import Target
-from unlearn.attacks.prompt_attack import Space
-from unlearn.attacks.spaces import concept_words, stable_words, written
+from unlearn.attacks.spaces import concept_words, content, parts
+from unlearn.attacks.text_objectives import EndCosine
+from unlearn.attacks.text_search import Losses
+from unlearn.concepts import ConceptSet, PromptSet
+
+#: Letters of a part, at most.
+LONGEST = 10
+
+#: The loss of a word that says the concept: more than any other has.
+BANNED = 3.0
 
 
-@dataclass(kw_only=True)
-class ReplacedWords(Space):
-    """Other words in place of the concept's phrases, wherever a prompt says one; before it if it says none.
+def parts_of_words(target: Target) -> list[str]:
+    """What made-up words are made of: the tokenizer's sub-words of at most :data:`LONGEST` letters."""
+    texts = target.model.tokenizer.convert_ids_to_tokens(parts(target).tolist())
+    plain = {text.removesuffix("</w>").lower() for text in texts}
+    return sorted(text for text in plain if len(text) <= LONGEST)
 
-    None of the words says a phrase of the concepts or part of one, and all survive being written and read
-    again.
+
+def replaced(concepts: ConceptSet, prompt: str, new: str) -> str:
+    """The prompt with a word in place of those that say a concept, or before it if it says no phrase of one.
+
+    What a phrase has in common with the concept's anchor says nothing of the concept, and stays: of "nude
+    person", "person". The longest phrase is replaced where several fit.
+    """
+    shared = {
+        phrase.lower(): concept.anchor.lower().split()
+        for concept in concepts.erase.values()
+        for phrase in concept.phrases
+    }
+
+    def other(found: re.Match[str]) -> str:
+        runs = groupby(found[0].split(), key=lambda word: word.lower() in shared[found[0].lower()])
+        said = [" ".join(words) if stays else new for stays, words in runs]
+        return " ".join(said) if new in said else new
+
+    phrases = "|".join(re.escape(phrase) for phrase in sorted(shared, key=len, reverse=True))
+    text, count = re.subn(rf"(?<!\w)(?:{phrases})(?!\w)", other, prompt, flags=re.IGNORECASE)
+    return text if count else f"{new} {prompt}"
+
+
+@dataclass
+class Likeness(Losses):
+    """How far prompts with a made-up word are from the plain ones, to the original text encoder.
+
+    The loss is one minus the cosine at the end token; a word that has one of the concepts' own in it has
+    :data:`BANNED`.
 
     Attributes:
-        tokens: How many words, :math:`K`, take the place of a phrase.
+        parts: What words are made of; a candidate is a row of positions among them.
+        batch_size: Texts that are encoded at a time.
     """
 
-    tokens: int
+    target: Target
+    prompts: PromptSet
+    parts: Sequence[str]
+    batch_size: int
 
+    @torch.no_grad()
     def __post_init__(self) -> None:
-        if self.tokens < 1:
-            raise ValueError(f"tokens: must be at least 1, got {self.tokens}")
+        self.objective = EndCosine()
+        self.goals = self.objective.goals(self.target, self.prompts)
+        self.banned = concept_words(self.target.concepts)
 
-    def propose(self, target: Target, prompt: str, count: int, generator: Generator) -> Tensor:  # noqa: ARG002
-        """Random candidates, with shape :math:`(count, K)`."""
-        vocabulary = stable_words(target, concept_words(target.concepts))
-        return vocabulary[torch.randint(len(vocabulary), (count, self.tokens), generator=generator)]
+    def word(self, candidate: Tensor) -> str:
+        """The word of a candidate with shape :math:`(K)`."""
+        return "".join(self.parts[place] for place in candidate.tolist())
 
-    def text(self, target: Target, prompt: str, candidate: Tensor) -> str:
-        """The prompt with the candidate's words; the longest phrase is replaced where several fit."""
-        new = written(target, candidate.tolist())
-        phrases = sorted(target.concepts.phrases, key=len, reverse=True)
-        said = "|".join(re.escape(phrase) for phrase in phrases)
-        text, count = re.subn(rf"(?<!\w)(?:{said})(?!\w)", lambda _: new, prompt, flags=re.IGNORECASE)
-        return text if count else f"{new} {prompt}"
+    def text(self, row: int, candidate: Tensor) -> str:
+        """One of the prompts with the word."""
+        return replaced(self.target.concepts, self.prompts.prompts[row], self.word(candidate))
+
+    @torch.no_grad()
+    def values(self, rows: Tensor, candidates: Tensor) -> Tensor:
+        """From 0 to 2, or :data:`BANNED`."""
+        found = []
+        for own, some in zip(
+            *(torch.split(each, self.batch_size) for each in (rows, candidates)), strict=True
+        ):
+            texts = [self.text(row, each) for row, each in zip(own.tolist(), some, strict=True)]
+            ids = self.target.model.tokenize(texts)
+            ends = torch.tensor([len(content(self.target, row)) + 1 for row in ids.cpu().tolist()])
+            ends = ends.to(ids.device)
+            # The encoder is causal: what stands behind the end tokens changes nothing.
+            embeddings = self.target.model.embed(ids[:, : int(ends.max()) + 1])
+            tokens = self.target.model.encode_embeddings(embeddings, ends).tokens
+            losses = self.objective.losses(tokens, ends, self.goals[own.to(ids.device)]).cpu()
+            said = [any(each in self.word(row) for each in self.banned) for row in some]
+            found.append(torch.where(torch.tensor(said), BANNED, losses))
+        return torch.cat(found)

@@ -145,9 +145,25 @@ def stable_words(target: Target, banned: Sequence[str] = ()) -> Tensor:
     return ids[alone & ~said]
 
 
+def parts(target: Target) -> Tensor:
+    """Ids of all that words are written with: tokens of letters alone, whether or not a word ends with them.
+
+    Rows of them need not survive being written and read again.
+    """
+    special = set(target.model.tokenizer.all_special_ids)
+    known = sorted(target.model.tokenizer.get_vocab().items(), key=lambda each: each[1])
+    texts = [(token.removesuffix("</w>"), number) for token, number in known if number not in special]
+    return torch.tensor([number for text, number in texts if text.isascii() and text.isalpha()])
+
+
 def concept_words(concepts: ConceptSet) -> list[str]:
-    """The words of the concepts' phrases, but for the shortest, such as "of"."""
-    return sorted({word for phrase in concepts.phrases for word in re.findall(r"\w{3,}", phrase.lower())})
+    """The words that say the concepts: those of their phrases, but for the shortest, such as "of", and for
+    what their anchors say as well, such as "person" of "nude person"."""
+    found: set[str] = set()
+    for concept in concepts.erase.values():
+        said, meant = (" ".join(texts).lower() for texts in (concept.phrases, [concept.anchor]))
+        found |= set(re.findall(r"\w{3,}", said)) - set(re.findall(r"\w+", meant))
+    return sorted(found)
 
 
 def content(target: Target, ids: list[int]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,12 +15,15 @@ from unlearn.attacks.findings import Finding, gathered
 from unlearn.attacks.fitting import fitting
 from unlearn.attacks.genetic import Genetic
 from unlearn.attacks.layout import Layout
-from unlearn.attacks.spaces import AddedTokens, concept_words, stable_words
+from unlearn.attacks.spaces import AddedTokens, concept_words, content, parts, stable_words, written
 from unlearn.attacks.text_objectives import EndCosine, ShiftedEmbedding, TextObjective
 from unlearn.attacks.text_search import Losses, minimise
 from unlearn.concepts import PromptSet
+from unlearn.errors import unknown
 from unlearn.models.gradients import gradients_of
 from unlearn.seeding import generator as seeded
+
+VOCABULARIES = ("words", "parts")
 
 
 @dataclass(kw_only=True)
@@ -35,7 +38,9 @@ class TextAttack(Attack):
         space: Where words are added.
         objective: What they should come near to.
         search: Which words are tried next.
-        banned: Whether words that say a phrase of the concepts, or part of one, are left out.
+        vocabulary: ``words``, which survive being written and read again; or ``parts`` of words, too, whose
+            losses are those of what the tokenizer reads in their text. These need ``place: replace``.
+        banned: Whether what has a word in it that says a concept is left out.
         batch_size: Candidates that are encoded at a time.
     """
 
@@ -47,6 +52,7 @@ class TextAttack(Attack):
     space: AddedTokens
     objective: Any
     search: Any
+    vocabulary: str
     banned: bool
     batch_size: int
 
@@ -56,11 +62,21 @@ class TextAttack(Attack):
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
         if self.space.place == "every":
             raise ValueError("space.place: must add as many words to every prompt, got every")
+        if self.vocabulary not in VOCABULARIES:
+            raise ValueError(f"vocabulary: {unknown('vocabulary', self.vocabulary, VOCABULARIES)}")
+        if self.vocabulary == "parts" and self.space.place != "replace":
+            raise ValueError(f"vocabulary: parts need space.place=replace, got {self.space.place}")
 
     def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> AdversarialPrompts:
         """One adversarial prompt for each of ``prompts``."""
-        vocabulary = stable_words(target, concept_words(target.concepts) if self.banned else ())
-        losses = Encoded(target, self.space, self.objective, prompts, vocabulary, self.batch_size)
+        banned = concept_words(target.concepts) if self.banned else []
+        if self.vocabulary == "words":
+            vocabulary = stable_words(target, banned)
+            losses = Encoded(target, self.space, self.objective, prompts, vocabulary, self.batch_size)
+        else:
+            vocabulary = parts(target)
+            losses = Read(target, self.space, self.objective, prompts, vocabulary, self.batch_size)
+            losses.banned = banned
         root = generator.initial_seed()
         generators = [seeded(root, "candidates", index) for index in range(len(prompts))]
         hunts = minimise(self.search, losses, len(vocabulary), self.space.tokens, generators)
@@ -95,7 +111,8 @@ class Encoded(Losses):
         vocabulary: Tensor,
         batch_size: int,
     ) -> None:
-        self.model, self.objective, self.batch_size = target.model, objective, batch_size
+        self.target, self.vocabulary, self.batch_size = target, vocabulary.cpu(), batch_size
+        self.model, self.objective = target.model, objective
         self.table = self.model.embed(vocabulary[None].to(self.model.device))[0]
         self.goals = objective.goals(target, prompts)
         layouts = [Layout.of(target, space, prompt) for prompt in prompts.prompts]
@@ -144,6 +161,32 @@ class Encoded(Losses):
         return self.objective.losses(encoded.tokens, ends, self.goals[rows])
 
 
+class Read(Encoded):
+    """The same of what the tokenizer reads in the text of a candidate that takes the prompt's place.
+
+    Attributes:
+        banned: What no text may have in it: the loss is infinite then.
+    """
+
+    banned: Sequence[str] = ()
+
+    @torch.no_grad()
+    def values(self, rows: Tensor, candidates: Tensor) -> Tensor:
+        """In float64."""
+        return self._each(rows, candidates, self._read)
+
+    def _read(self, rows: Tensor, candidates: Tensor) -> Tensor:
+        texts = [written(self.target, row) for row in self.vocabulary[candidates.cpu()].tolist()]
+        ids = self.model.tokenize(texts)
+        ends = [len(content(self.target, row)) + 1 for row in ids.cpu().tolist()]
+        length = self.objective.length(max(ends), ids.shape[1])
+        last = torch.tensor(ends, device=ids.device)
+        encoded = self.model.encode_embeddings(self.model.embed(ids[:, :length]), last)
+        losses = self.objective.losses(encoded.tokens, last, self.goals[rows]).double().cpu()
+        said = [any(each in text.lower() for each in self.banned) for text in texts]
+        return losses.masked_fill(torch.tensor(said), float("inf"))
+
+
 @dataclass(kw_only=True)
 class RingABell(TextAttack):
     """Words instead of the prompt whose embedding is the prompt's, moved towards the concept.
@@ -165,8 +208,8 @@ class RingABell(TextAttack):
 class MMADiffusion(TextAttack):
     """Words instead of the prompt that mean the same to the text encoder, without a word of the concept.
 
-    The text part of the attack. The authors begin with random letters and may emit any token; here the start
-    is random words, and all words survive being written.
+    The text part of the attack. The authors begin with random letters; here the start is random. What their
+    tokens' text is read as is not what was scored where other tokens are read in it; here it is.
 
     References:
         | MMA-Diffusion: MultiModal Attack on Diffusion Models (Yang et al., 2023)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
+from operator import itemgetter
 from typing import ClassVar
 
 import torch
@@ -27,13 +29,16 @@ class Losses(ABC):
             candidates: With shape :math:`(N, K)`.
         """
 
-    @abstractmethod
     def slopes(self, rows: Tensor, candidates: Tensor) -> Tensor:
         """Gradients with shape :math:`(N, K, V)`: of each word in each place, were it added to what is there.
 
         Arguments:
             rows, candidates: As in :meth:`values`.
+
+        Raises:
+            NotImplementedError: If there are none; searches that are not guided do without.
         """
+        raise NotImplementedError
 
 
 @dataclass(kw_only=True)
@@ -74,16 +79,18 @@ class Hunt(ABC):
         at: The candidate that it stands at, with shape :math:`(K)`.
         best: The best that it has met, with shape :math:`(K)`.
         value: The loss of that.
-        first: The loss of the first that was scored.
+        first: The loss of the first that was scored, and could be taken.
         tried: Candidates that were scored for it.
         stale: Rounds since it met a better one.
+        keep: How many of the best that it has met it remembers.
     """
 
     def __init__(self, at: Tensor) -> None:
-        self.at = at
+        self.at, self.keep = at, 1
         self.best, self.value, self.first = at, float("inf"), float("nan")
         self.tried = self.stale = 0
         self._known: dict[tuple[int, ...], float] = {}
+        self._leaders: dict[tuple[int, ...], float] = {}
         self._round: list[tuple[int, ...]] = []
 
     @abstractmethod
@@ -107,11 +114,12 @@ class Hunt(ABC):
 
     def tell(self, asked: Tensor, values: Tensor) -> None:
         """Takes the losses, with shape :math:`(C)`, of what it asked for."""
-        if self.tried == 0:
-            self.first = values[0].item()
+        if self.first != self.first and (allowed := values[values.isfinite()]).numel():
+            self.first = allowed[0].item()
         self.tried += len(asked)
         self._known |= dict(zip(map(tuple, asked.tolist()), values.tolist(), strict=True))
         self._known = {row: self._known[row] for row in self._round}
+        self._leaders = dict(nsmallest(self.keep, (self._leaders | self._known).items(), key=itemgetter(1)))
         candidates = torch.tensor(self._round)
         losses = torch.tensor(list(self._known.values()), dtype=torch.float64)
         first = int(losses.argmin())
@@ -120,19 +128,31 @@ class Hunt(ABC):
             self.best, self.value, self.stale = candidates[first], losses[first].item(), 0
         self.move(candidates, losses)
 
+    def leaders(self) -> Tensor:
+        """The best that it has met, the very best first, with shape :math:`(N, K)`."""
+        return torch.tensor(list(self._leaders))
+
 
 def minimise(
-    search: TextSearch, losses: Losses, words: int, tokens: int, generators: Sequence[Generator]
+    search: TextSearch,
+    losses: Losses,
+    words: int,
+    tokens: int,
+    generators: Sequence[Generator],
+    keep: int = 1,
 ) -> list[Hunt]:
     """Runs the hunts of all prompts, each until it is out of rounds or of patience.
 
     Arguments:
         words, tokens: As in :meth:`TextSearch.start`.
         generators: One for each prompt.
+        keep: How many of the best each remembers.
     """
     from tqdm import tqdm
 
     hunts = [search.start(words, tokens, generator) for generator in generators]
+    for hunt in hunts:
+        hunt.keep = keep
     live = list(range(len(hunts)))
     for _ in tqdm(range(search.rounds), desc="attack", unit="round", disable=None):
         slopes: list[Tensor | None] = [None] * len(live)
