@@ -3,9 +3,10 @@
 import re
 from xml.etree import ElementTree
 
+import pytest
 from synthetic_run import synthetic_results, synthetic_run
 
-from unlearn.report import score_table, write_report
+from unlearn.report import score_table, write_comparison, write_report
 from unlearn.report.resurgence import figures, lines, reached
 
 STEPS = ("0", "5", "20", "100")
@@ -125,3 +126,26 @@ def test_the_terminal_says_where_half_is_reached():
     assert reached(CURVES[1]) is None
     weak = lines(synthetic_results(resurgence=[trained("relearn", [60.0, 61.0, 70.0, 88.0], 0)]))
     assert weak[0].endswith("half of the original's as erased")
+
+
+def test_methods_stand_in_one_plot_for_each_way_of_coming_back(tmp_path):
+    for name, seed, end in (("uce", 0, 88.0), ("esd", 0, 40.0), ("esd", 1, 60.0)):
+        own = [trained("relearn", [2.5, 30.0, None if name == "uce" else 50.0, end], 20), CURVES[2]]
+        synthetic_run(tmp_path / f"{name}{seed}", items=False, method=name, seed=seed, resurgence=own)
+    page = write_comparison(sorted(tmp_path.glob("*[01]")), tmp_path / "out").read_text()
+    assert page.count("How fast it comes back") == 1
+    tree = ElementTree.fromstring((tmp_path / "out" / "back_relearn.svg").read_text())
+    assert {"original", "uce", "esd", *STEPS} <= {e.text for e in tree.iter() if e.tag.endswith("text")}
+    _, uce, esd = [e.get("points").split() for e in tree.iter() if e.tag.endswith("polyline")][1::2]
+    if len(uce) == 4:
+        uce, esd = esd, uce
+    assert (len(uce), len(esd)) == (3, 4)
+    heights = [float(point.split(",")[1]) for point in (esd[0], esd[-1], uce[-1])]
+    # From 2.5 to the mean of 40 and 60, and to 88 %.
+    assert (heights[0] - heights[1]) / (heights[0] - heights[2]) == pytest.approx(47.5 / 85.5, abs=0.01)
+    assert (tmp_path / "out" / "back_guidance.svg").exists()
+    other = [trained("relearn", [1.0, 2.0, 3.0, 4.0], None)]
+    other[0]["points"][3]["label"] = "200"
+    synthetic_run(tmp_path / "x", items=False, method="rece", resurgence=other)
+    write_comparison(sorted(tmp_path.glob("[!o]*")), tmp_path / "out")
+    assert (tmp_path / "out" / "back_relearn_1.svg").exists()

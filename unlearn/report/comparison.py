@@ -10,11 +10,10 @@ from pathlib import Path
 from markupsafe import Markup
 
 from unlearn.errors import ConfigError, unknown
-from unlearn.report import latex, markdown
+from unlearn.report import latex, markdown, resurgence, steps
 from unlearn.report.page import fill, write
 from unlearn.report.plots import Point, standalone, trade_off
 from unlearn.report.record import Run
-from unlearn.report.steps import compared
 from unlearn.report.tabulate import Row, Section, tabulate
 from unlearn.report.wording import attacks, plain, title
 
@@ -39,19 +38,20 @@ def write_comparison(run_folders: Iterable[Path], out_folder: Path, group_by: Se
     runs = [Run.read(folder) for folder in dict.fromkeys(Path(folder).resolve() for folder in run_folders)]
     _check(runs, group_by)
     sections = tabulate(runs)
-    plots = [_plots(section) | compared(_of(section, runs)) for section in sections]
+    plots = [_plots(section) | steps.compared(_of(section, runs)) for section in sections]
+    returns = [resurgence.compared(_of(section, runs)) for section in sections]
     write(out_folder / "table.csv", _csv(sections))
     write(out_folder / "table.tex", "\n".join(latex.table(section) for section in sections))
     write(out_folder / "table.md", "\n".join(_markdown(section, len(sections) > 1) for section in sections))
-    for section, found in zip(sections, plots, strict=True):
-        for name, plot in found.items():
+    for section, found, back in zip(sections, plots, returns, strict=True):
+        for name, plot in {**found, **{name: plot for name, (_, plot) in back.items()}}.items():
             suffix = f"-{section.concept}-{section.model}" if len(sections) > 1 else ""
             write(out_folder / f"{name}{suffix}.svg", standalone(plot))
     return fill(
         "table.html",
         out_folder / "table.html",
         title=f"{len(runs)} runs",
-        sections=list(zip(sections, plots, strict=True)),
+        sections=list(zip(sections, plots, returns, strict=True)),
         is_pocket=any(run.is_pocket for run in runs),
     )
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from unlearn.report.plots import Line, by_step
+from unlearn.report.record import Run, labels
+from unlearn.report.steps import mean
 from unlearn.report.wording import plain, quantity
 from unlearn.results import CurveEntry, Measured, PlaceEntry, Results
 
@@ -57,6 +59,34 @@ def lines(results: Results) -> list[str]:
         where = "nowhere" if half is None else f"from {half}" if curve["half"] != first["at"] else "as erased"
         said += f"; half of the original's {where}" if _known(first) else ""
         found.append(f"Resurgence, {plain(curve['name'])}: {said}")
+    return found
+
+
+def compared(runs: Sequence[Run]) -> dict[str, tuple[str, Markup]]:
+    """How a concept comes back after several methods: for each curve its title, and a plot with a line each.
+
+    Runs whose curves have other places have plots of their own. A method with several runs has the line of
+    their mean, without intervals. The original model is a level, as far as it was drawn from.
+    """
+    names_of = labels(runs)
+    groups: dict[tuple[str, ...], dict[str, list[CurveEntry]]] = {}
+    for run in runs:
+        for one in run.results.get("resurgence", ()):
+            key = (one["name"], one["axis"], *(point["label"] for point in one["points"]))
+            groups.setdefault(key, {}).setdefault(names_of[run.variant], []).append(one)
+    found: dict[str, tuple[str, Markup]] = {}
+    for (name, axis, *_), methods in groups.items():
+        example = next(iter(methods.values()))[0]["points"]
+        order, start = _order(example)
+        before = [example[i]["original"] for i in order]
+        tested = sum(one is not None for one in before) > 1
+        drawn = [Line("original", before if tested else [before[start]] * len(before), gone_from=len(order))]
+        for label, several in methods.items():
+            values = [[_measured(one["points"][i]) for i in order] for one in several]
+            drawn.append(Line(label, [mean(each) for each in zip(*values, strict=True)], start=start))
+        plot = by_step(drawn, [example[i]["label"] for i in order], Y_TITLE, axis)
+        number = sum(key.startswith(f"back_{name}") for key in found)
+        found[f"back_{name}{f'_{number}' if number else ''}"] = (plain(name), plot)
     return found
 
 

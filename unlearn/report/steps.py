@@ -127,7 +127,7 @@ def compared(runs: Sequence[Run]) -> dict[str, Markup]:
         lines = [
             Line(
                 label,
-                [_mean(found) for found in zip(*(_curve(steps, key) for steps in several), strict=True)],
+                [mean(found) for found in zip(*(_curve(steps, key) for steps in several), strict=True)],
             )
             for label, several in methods.items()
         ]
@@ -143,7 +143,8 @@ def _curve(steps: Sequence[StepEntry], key: str) -> list[Measured | None]:
     return [original, *map(_erased, entries)]
 
 
-def _mean(several: Sequence[Measured | None]) -> Measured | None:
+def mean(several: Sequence[Measured | None]) -> Measured | None:
+    """Of several runs, without an interval; the only one as it is; None where one of them has nothing."""
     known = [one for one in several if one is not None]
     if len(known) < len(several):
         return None
