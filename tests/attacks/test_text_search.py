@@ -94,6 +94,20 @@ def test_as_many_of_the_best_are_remembered_as_are_asked_for():
     assert hunt.leaders()[0].tolist() == hunt.best.tolist()
 
 
+def test_what_cannot_be_taken_is_no_leader_and_not_the_first():
+    class Barred(Planted):
+        def values(self, rows, candidates):
+            return (
+                super().values(rows, candidates).masked_fill((candidates % 2 == 1).any(dim=1), float("inf"))
+            )
+
+    losses = Barred([[3, 17, 9]])
+    (hunt,) = minimise(genetic(rounds=8), losses, WORDS, TOKENS, [generator(0)], keep=30)
+    assert 0 < len(hunt.leaders()) < 30
+    assert not (hunt.leaders() % 2).any()
+    assert hunt.value <= hunt.first < float("inf")
+
+
 def test_a_climb_takes_the_best_word_of_each_place_and_begins_anew_where_none_is_better():
     """The loss is a sum over places: one sweep finds the best, a second nothing, and a new start follows."""
     losses = Planted([[3, 17, 9]])

@@ -19,9 +19,6 @@ from unlearn.concepts import ConceptSet, PromptSet
 #: Letters of a part, at most.
 LONGEST = 10
 
-#: The loss of a word that says the concept: more than any other has.
-BANNED = 3.0
-
 
 def parts_of_words(target: Target) -> list[str]:
     """What made-up words are made of: the tokenizer's sub-words of at most :data:`LONGEST` letters."""
@@ -56,8 +53,8 @@ def replaced(concepts: ConceptSet, prompt: str, new: str) -> str:
 class Likeness(Losses):
     """How far prompts with a made-up word are from the plain ones, to the original text encoder.
 
-    The loss is one minus the cosine at the end token; a word that has one of the concepts' own in it has
-    :data:`BANNED`.
+    The loss is one minus the cosine at the end token, and infinite for a word that has one of the concepts'
+    own in it.
 
     Attributes:
         parts: What words are made of; a candidate is a row of positions among them.
@@ -85,7 +82,7 @@ class Likeness(Losses):
 
     @torch.no_grad()
     def values(self, rows: Tensor, candidates: Tensor) -> Tensor:
-        """From 0 to 2, or :data:`BANNED`."""
+        """From 0 to 2, or infinite."""
         found = []
         for own, some in zip(
             *(torch.split(each, self.batch_size) for each in (rows, candidates)), strict=True
@@ -99,5 +96,5 @@ class Likeness(Losses):
             tokens = self.target.model.encode_embeddings(embeddings, ends).tokens
             losses = self.objective.losses(tokens, ends, self.goals[own.to(ids.device)]).cpu()
             said = [any(each in self.word(row) for each in self.banned) for row in some]
-            found.append(torch.where(torch.tensor(said), BANNED, losses))
+            found.append(losses.masked_fill(torch.tensor(said), float("inf")))
         return torch.cat(found)

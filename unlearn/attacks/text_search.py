@@ -6,6 +6,7 @@ candidates and has these scored together. So a prompt's result does not depend o
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ class Losses(ABC):
 
     @abstractmethod
     def values(self, rows: Tensor, candidates: Tensor) -> Tensor:
-        """Losses with shape :math:`(N)`, on the CPU.
+        """Losses with shape :math:`(N)`, on the CPU; infinite for what cannot be taken.
 
         Arguments:
             rows: Which prompt each candidate is for, with shape :math:`(N)`.
@@ -114,7 +115,7 @@ class Hunt(ABC):
 
     def tell(self, asked: Tensor, values: Tensor) -> None:
         """Takes the losses, with shape :math:`(C)`, of what it asked for."""
-        if self.first != self.first and (allowed := values[values.isfinite()]).numel():
+        if math.isnan(self.first) and (allowed := values[values.isfinite()]).numel():
             self.first = allowed[0].item()
         self.tried += len(asked)
         self._known |= dict(zip(map(tuple, asked.tolist()), values.tolist(), strict=True))
@@ -129,8 +130,9 @@ class Hunt(ABC):
         self.move(candidates, losses)
 
     def leaders(self) -> Tensor:
-        """The best that it has met, the very best first, with shape :math:`(N, K)`."""
-        return torch.tensor(list(self._leaders))
+        """The best that it has met and that can be taken, the very best first, with shape :math:`(N, K)`."""
+        allowed = [row for row, value in self._leaders.items() if math.isfinite(value)]
+        return torch.tensor(allowed) if allowed else self.best[None]
 
 
 def minimise(
