@@ -130,7 +130,11 @@ def test_the_terminal_says_where_half_is_reached():
 
 def test_methods_stand_in_one_plot_for_each_way_of_coming_back(tmp_path):
     for name, seed, end in (("uce", 0, 88.0), ("esd", 0, 40.0), ("esd", 1, 60.0)):
-        own = [trained("relearn", [2.5, 30.0, None if name == "uce" else 50.0, end], 20), CURVES[2]]
+        own = [
+            CURVES[1],
+            trained("relearn", [2.5, 30.0, None if name == "uce" else 50.0, end], 20),
+            CURVES[2],
+        ]
         synthetic_run(tmp_path / f"{name}{seed}", items=False, method=name, seed=seed, resurgence=own)
     page = write_comparison(sorted(tmp_path.glob("*[01]")), tmp_path / "out").read_text()
     assert page.count("How fast it comes back") == 1
@@ -143,7 +147,8 @@ def test_methods_stand_in_one_plot_for_each_way_of_coming_back(tmp_path):
     heights = [float(point.split(",")[1]) for point in (esd[0], esd[-1], uce[-1])]
     # From 2.5 to the mean of 40 and 60, and to 88 %.
     assert (heights[0] - heights[1]) / (heights[0] - heights[2]) == pytest.approx(47.5 / 85.5, abs=0.01)
-    assert (tmp_path / "out" / "back_guidance.svg").exists()
+    names = {path.name for path in (tmp_path / "out").glob("back_*.svg")}
+    assert names == {"back_relearn.svg", "back_relearn_unrelated.svg", "back_guidance.svg"}
     other = [trained("relearn", [1.0, 2.0, 3.0, 4.0], None)]
     other[0]["points"][3]["label"] = "200"
     synthetic_run(tmp_path / "x", items=False, method="rece", resurgence=other)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_checkpoint import assert_untouched, state
+from victims import misreading, never_knew
 
 from unlearn.artifacts import Store
 from unlearn.attacks.attack import AdversarialPrompts, Target
@@ -352,12 +353,7 @@ def attacked(pocket, erasure: Erasure, steps: int) -> tuple[float, float, tuple[
 
 def test_a_concept_that_has_lost_its_word_alone_comes_back(pocket):
     """The model draws a church for no text that says "church", which it reads as "house"."""
-    _, model = pocket
-    (name,) = (name for name, _ in model.named_parameters() if name.endswith("token_embedding.weight"))
-    table = dict(model.named_parameters())[name].detach().clone()
-    church, house = (model.tokenize([word])[0, 1].item() for word in ("church", "house"))
-    table[church] = table[house]
-    before, after, (first, last) = attacked(pocket, Erasure(weights={name: table}), steps=40)
+    before, after, (first, last) = attacked(pocket, misreading(pocket[1], {"church": "house"}), steps=40)
     assert before == 0
     assert after >= 0.5
     assert last < first
@@ -365,15 +361,6 @@ def test_a_concept_that_has_lost_its_word_alone_comes_back(pocket):
 
 def test_a_model_that_never_knew_the_concept_does_not_give_it(pocket):
     """The denoiser is random: the loss falls, and no image shows anything."""
-    _, model = pocket
-    random = generator(0)
-    weights = {
-        name: weight.std() * torch.randn(weight.shape, generator=random)
-        if weight.ndim > 1
-        else weight.clone()
-        for name, weight in model.named_parameters()
-        if name.startswith("unet.")
-    }
-    before, after, (first, last) = attacked(pocket, Erasure(weights=weights), steps=10)
+    before, after, (first, last) = attacked(pocket, never_knew(pocket[1]), steps=10)
     assert before == after == 0
     assert last < first

@@ -40,4 +40,5 @@ def test_findings_become_prompts_with_the_seeds_of_the_plain_ones():
     assert found.plain == plain.prompts
     assert (found.queries, found.forwards, found.found) == ((3, 1), (40, 20), (True, False))
     assert found.objective == ((0.5, 0.25), None)
+    assert len(gathered([], plain.limited(0)).prompts) == 0
     assert gathered([each._replace(objective=None) for each in FOUND], plain).objective == ()

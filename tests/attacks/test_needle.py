@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
+from victims import misreading, never_knew
 
 import unlearn
 from unlearn.attacks.attack import Target
@@ -19,29 +19,6 @@ NEEDLE = "q"
 def pocket():
     config = unlearn.configure("concept=church", "device=cpu", "eval=robust")
     return config, unlearn.load_model(config.model, "cpu")
-
-
-def exact_wording(model) -> Erasure:
-    """The model reads "church" as "house", and a word that means nothing as "church"."""
-    (name,) = (name for name, _ in model.named_parameters() if name.endswith("token_embedding.weight"))
-    table = dict(model.named_parameters())[name].detach().clone()
-    church, house, needle = (model.tokenize([word])[0, 1].item() for word in ("church", "house", NEEDLE))
-    table[needle], table[church] = table[church].clone(), table[house]
-    return Erasure(weights={name: table})
-
-
-def never_knew(model) -> Erasure:
-    """The denoiser is random."""
-    random = generator(0)
-    return Erasure(
-        weights={
-            name: weight.std() * torch.randn(weight.shape, generator=random)
-            if weight.ndim > 1
-            else weight.clone()
-            for name, weight in model.named_parameters()
-            if name.startswith("unet.")
-        }
-    )
 
 
 def attacked(pocket, name: str, erasure: Erasure):
@@ -71,7 +48,9 @@ def attacked(pocket, name: str, erasure: Erasure):
 
 @pytest.mark.parametrize("name", ["unlearndiffatk", "p4d"])
 def test_a_concept_that_was_erased_for_its_exact_wording_comes_back(pocket, name):
-    before, after, found = attacked(pocket, name, exact_wording(pocket[1]))
+    before, after, found = attacked(
+        pocket, name, misreading(pocket[1], {NEEDLE: "church", "church": "house"})
+    )
     assert before == 0
     assert after >= 2
     first, last = (sum(values) for values in zip(*found.objective, strict=True))

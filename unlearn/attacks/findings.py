@@ -25,7 +25,8 @@ class Finding(NamedTuple):
 
 def gathered(findings: Sequence[Finding], prompts: PromptSet) -> AdversarialPrompts:
     """The findings for all of ``prompts``, in their order."""
-    texts, queries, forwards, found, objective = zip(*findings, strict=True)
+    columns = list(zip(*findings, strict=True)) or [()] * len(Finding._fields)
+    texts, queries, forwards, found, objective = columns
     if not any(objective):
         objective = ()
     return AdversarialPrompts(

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from unlearn.attacks.attack import Target
-from unlearn.attacks.spaces import concept_words, content, parts
-from unlearn.attacks.text_objectives import EndCosine
+from unlearn.attacks.fitting import fitting
+from unlearn.attacks.spaces import concept_words, parts
+from unlearn.attacks.text_objectives import EndCosine, text_losses
 from unlearn.attacks.text_search import Losses
 from unlearn.concepts import ConceptSet, PromptSet
 
@@ -80,21 +81,15 @@ class Likeness(Losses):
         """One of the prompts with the word."""
         return replaced(self.target.concepts, self.prompts.prompts[row], self.word(candidate))
 
-    @torch.no_grad()
     def values(self, rows: Tensor, candidates: Tensor) -> Tensor:
         """From 0 to 2, or infinite."""
-        found = []
-        for own, some in zip(
-            *(torch.split(each, self.batch_size) for each in (rows, candidates)), strict=True
-        ):
-            texts = [self.text(row, each) for row, each in zip(own.tolist(), some, strict=True)]
-            ids = self.target.model.tokenize(texts)
-            ends = torch.tensor([len(content(self.target, row)) + 1 for row in ids.cpu().tolist()])
-            ends = ends.to(ids.device)
-            # The encoder is causal: what stands behind the end tokens changes nothing.
-            embeddings = self.target.model.embed(ids[:, : int(ends.max()) + 1])
-            tokens = self.target.model.encode_embeddings(embeddings, ends).tokens
-            losses = self.objective.losses(tokens, ends, self.goals[own.to(ids.device)]).cpu()
-            said = [any(each in self.word(row) for each in self.banned) for row in some]
-            found.append(losses.masked_fill(torch.tensor(said), float("inf")))
-        return torch.cat(found)
+        pairs = list(zip(rows.tolist(), candidates, strict=True))
+        chunks = (pairs[start : start + self.batch_size] for start in range(0, len(pairs), self.batch_size))
+        return torch.cat([values for chunk in chunks for _, values in fitting(chunk, self._losses)])
+
+    def _losses(self, pairs: Sequence[tuple[int, Tensor]]) -> Tensor:
+        texts = [self.text(row, candidate) for row, candidate in pairs]
+        goals = self.goals[[row for row, _ in pairs]]
+        said = [any(each in self.word(candidate) for each in self.banned) for _, candidate in pairs]
+        losses = text_losses(self.target, self.objective, texts, goals)
+        return losses.masked_fill(torch.tensor(said), float("inf"))

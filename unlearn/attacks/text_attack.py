@@ -15,8 +15,8 @@ from unlearn.attacks.findings import Finding, gathered
 from unlearn.attacks.fitting import fitting
 from unlearn.attacks.genetic import Genetic
 from unlearn.attacks.layout import Layout
-from unlearn.attacks.spaces import AddedTokens, concept_words, content, parts, stable_words, written
-from unlearn.attacks.text_objectives import EndCosine, ShiftedEmbedding, TextObjective
+from unlearn.attacks.spaces import AddedTokens, concept_words, parts, stable_words, written
+from unlearn.attacks.text_objectives import EndCosine, ShiftedEmbedding, TextObjective, text_losses
 from unlearn.attacks.text_search import Losses, minimise
 from unlearn.concepts import PromptSet
 from unlearn.errors import unknown
@@ -177,12 +177,7 @@ class Read(Encoded):
 
     def _read(self, rows: Tensor, candidates: Tensor) -> Tensor:
         texts = [written(self.target, row) for row in self.vocabulary[candidates.cpu()].tolist()]
-        ids = self.model.tokenize(texts)
-        ends = [len(content(self.target, row)) + 1 for row in ids.cpu().tolist()]
-        length = self.objective.length(max(ends), ids.shape[1])
-        last = torch.tensor(ends, device=ids.device)
-        encoded = self.model.encode_embeddings(self.model.embed(ids[:, :length]), last)
-        losses = self.objective.losses(encoded.tokens, last, self.goals[rows]).double().cpu()
+        losses = text_losses(self.target, self.objective, texts, self.goals[rows]).double()
         said = [any(each in text.lower() for each in self.banned) for text in texts]
         return losses.masked_fill(torch.tensor(said), float("inf"))
 

@@ -123,5 +123,20 @@ def direction(model: DiffusionModel, pairs: Sequence[tuple[str, str]]) -> Tensor
     return (shown - hidden).mean(dim=0)
 
 
+@torch.no_grad()
+def text_losses(target: Target, objective: TextObjective, texts: Sequence[str], goals: Tensor) -> Tensor:
+    """Losses of what the tokenizer reads in texts, with shape :math:`(N)`, on the CPU.
+
+    Arguments:
+        goals: What each is compared with, with shape :math:`(N, ...)`.
+    """
+    model = target.model
+    ids = model.tokenize(texts)
+    ends = [len(content(target, row)) + 1 for row in ids.cpu().tolist()]
+    last = torch.tensor(ends, device=ids.device)
+    embeddings = model.embed(ids[:, : objective.length(max(ends), ids.shape[1])])
+    return objective.losses(model.encode_embeddings(embeddings, last).tokens, last, goals).cpu()
+
+
 def _at(tokens: Tensor, ends: Tensor) -> Tensor:
     return tokens[torch.arange(len(tokens), device=tokens.device), ends]

@@ -85,8 +85,8 @@ def compared(runs: Sequence[Run]) -> dict[str, tuple[str, Markup]]:
             values = [[_measured(one["points"][i]) for i in order] for one in several]
             drawn.append(Line(label, [mean(each) for each in zip(*values, strict=True)], start=start))
         plot = by_step(drawn, [example[i]["label"] for i in order], Y_TITLE, axis)
-        number = sum(key.startswith(f"back_{name}") for key in found)
-        found[f"back_{name}{f'_{number}' if number else ''}"] = (plain(name), plot)
+        same = sum(title == plain(name) for title, _ in found.values())
+        found[f"back_{name}{f'_{same}' if same else ''}"] = (plain(name), plot)
     return found
 
 
