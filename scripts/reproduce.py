@@ -61,6 +61,7 @@ class Table:
         text: What a reader has to know.
         sweeps: Its runs; a table for each concept, a row for each method.
         attacked: Runs that are also attacked, in tables of their own.
+        closer: The same for a closer look at few methods.
         sequence: Methods that erase one concept after another.
         returning: Runs that measure how fast the concept comes back.
     """
@@ -69,13 +70,14 @@ class Table:
     text: str
     sweeps: tuple[Sweep, ...] = ()
     attacked: tuple[Sweep, ...] = ()
+    closer: tuple[Sweep, ...] = ()
     sequence: tuple[Sweep, ...] = ()
     returning: tuple[Sweep, ...] = ()
 
     @property
     def parts(self) -> tuple[tuple[Sweep, ...], ...]:
         """All of its runs, by what is made of them."""
-        return self.sweeps, self.attacked, self.sequence, self.returning
+        return self.sweeps, self.attacked, self.closer, self.sequence, self.returning
 
     @property
     def methods(self) -> list[str]:
@@ -97,6 +99,7 @@ ATTACKED = (
     "+attack@eval.attacks.unlearndiffatk=unlearndiffatk", "eval.attacks.unlearndiffatk.prompts=32",
     "+attack@eval.attacks.p4d=p4d", "eval.attacks.p4d.prompts=32",
 )  # fmt: skip
+CLOSER = ("eval=robust", "eval.attacks.random_tokens.prompts=64")
 ROBUSTNESS = ("none", "esd", "uce", "uce_2023", "rece", "advunlearn", "salun")
 TABLES = {
     "closed_form": Table(
@@ -119,6 +122,7 @@ TABLES = {
         "Each method with the values of its own configuration, one seed. Attacks that ask the denoiser may "
         "ask it equally often for each prompt; random tokens are their control.",
         attacked=(Sweep(ROBUSTNESS, ("nudity", "church"), settings=("eval=robust",)),),
+        closer=(Sweep(("esd",), ("nudity", "church"), settings=CLOSER),),
         returning=(Sweep(ROBUSTNESS, ("nudity", "church"), settings=("eval=resurgence",)),),
     ),
 }
@@ -140,12 +144,12 @@ def costs(folders: list[Path]) -> str:
     return "\n".join(lines)
 
 
-def attack_costs(folders: list[Path]) -> str:
-    """A table of what each attack spent, a row for each run."""
+def attack_costs(folders: list[Path]) -> list[str]:
+    """What each attack spent, a row for each run."""
     runs = [read_results(folder) for folder in folders]
     names = list(dict.fromkeys(one["name"] for run in runs for one in run.get("attacks", ())))
     if not names:
-        return ""
+        return []
     lines = [
         f"| Method | Concept | Seed | {' | '.join(f'`{name}`' for name in names)} |",
         f"| --- | --- | ---: |{' ---: |' * len(names)}",
@@ -154,7 +158,7 @@ def attack_costs(folders: list[Path]) -> str:
         spent = {one["name"]: f"{one['unet_forwards']:.0f}" for one in run.get("attacks", ())}
         cells = " | ".join(spent.get(name, "-") for name in names)
         lines.append(f"| `{run['method']}` | {run['concept']} | {run['seed']} | {cells} |")
-    return "\n".join(lines)
+    return ["U-Net forwards that the attacks spent on each prompt, on average:", "\n".join(lines)]
 
 
 def returns(folders: list[Path]) -> str:
@@ -221,7 +225,7 @@ def page(name: str, table: Table, runs: Sequence[list[Path]]) -> str:
     Arguments:
         runs: The folders of each of its :attr:`Table.parts`.
     """
-    plain, attacked, sequences, returning = runs
+    plain, attacked, closer, sequences, returning = runs
     parts = [
         f"# {table.title}",
         "Pocket is a test bed: none of this is a result on Stable Diffusion.\n"
@@ -231,10 +235,11 @@ def page(name: str, table: Table, runs: Sequence[list[Path]]) -> str:
         parts += [f"`{' '.join(table.sweeps[0].settings)}`", compared(plain)]
     if attacked:
         settings = " ".join(table.attacked[0].settings)
-        text = "UnlearnDiffAtk and P4D are white-box attacks, random tokens their control."
-        parts += ["## Under attack", f"`{settings}`. {text}", compared(attacked)]
-        if spent := attack_costs(attacked):
-            parts += ["U-Net forwards that the attacks spent on each prompt, on average:", spent]
+        text = "Random tokens are the control of the attacks."
+        parts += ["## Under attack", f"`{settings}`. {text}", compared(attacked), *attack_costs(attacked)]
+    if closer:
+        settings = " ".join(table.closer[0].settings)
+        parts += ["## A closer look", f"`{settings}`.", compared(closer), *attack_costs(closer)]
     if costly := [*plain, *attacked]:
         parts += ["## Cost of the erasure", costs(costly)]
     if sequences:

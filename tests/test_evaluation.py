@@ -153,14 +153,14 @@ def test_attacks_the_first_prompts_once(tmp_path, monkeypatch):
     monkeypatch.setattr("unlearn.artifacts.plain", lambda value: json.loads(json.dumps(value, default=str)))
     method = Suffix()
     monkeypatch.setattr(Suffix, "__str__", lambda self: f"Suffix {self.prompts}")
-    runs = [evaluation.attack("twice", method, PROMPTS, unseen, Store(tmp_path), {}, 0) for _ in range(2)]
+    runs = [evaluation.attack("twice", method, PROMPTS, Store(tmp_path), 0, unseen, {}) for _ in range(2)]
     assert method.calls == 1
     assert runs[0] == runs[1]
     found = runs[0][0]
     assert found.prompts.name == "attack:twice"
     assert (found.prompts.prompts, found.prompts.seeds) == (("a a", "b b"), (1, 2))
     with pytest.raises(UnlearnError, match="must keep the seeds"):
-        evaluation.attack("twice", Suffix(1, (9,)), PROMPTS, unseen, Store(tmp_path), {}, 1)
+        evaluation.attack("twice", Suffix(1, (9,)), PROMPTS, Store(tmp_path), 1, unseen, {})
 
 
 class Red(Detector):

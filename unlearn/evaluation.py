@@ -16,6 +16,9 @@ from typing import Any
 
 from unlearn.artifacts import Store
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
+from unlearn.attacks.guesses import GuessingAttack
+from unlearn.attacks.guesses import load as load_guesses
+from unlearn.attacks.guesses import save as save_guesses
 from unlearn.concepts import ROLES, ConceptSet, PromptSet
 from unlearn.errors import UnlearnError
 from unlearn.images import ImageRequest, ImageSet, image_name, write_image
@@ -72,14 +75,45 @@ def requests(
     return sorted(needed, key=lambda request: (request.model == "erased", order[request.prompts]))
 
 
+def guess(
+    name: str,
+    method: Attack,
+    plain: PromptSet,
+    store: Store,
+    seed: int,
+    target: Callable[[], Target],
+    source: Mapping[str, Any],
+) -> Path | None:
+    """What an attack finds without the erased model, or found in an earlier run; None if it needs to see it.
+
+    Arguments:
+        name: The attack's name.
+        seed: The seed of the attacks.
+        target: Gives the original model; called only if there is something to do.
+        source: All that the original model and its concepts depend on.
+
+    Returns:
+        The folder that holds it.
+    """
+    if not isinstance(method, GuessingAttack):
+        return None
+    prompts, inputs = _under_attack(name, method, plain, seed, source)
+
+    def make(folder: Path) -> None:
+        save_guesses(method.guess(target(), prompts, generator(seed, "attack", name)), folder)
+
+    return store.once("guesses", inputs, make)
+
+
 def attack(
     name: str,
     method: Attack,
     plain: PromptSet,
-    target: Callable[[], Target],
     store: Store,
-    source: Mapping[str, Any],
     seed: int,
+    target: Callable[[], Target],
+    source: Mapping[str, Any],
+    guesses: Path | None = None,
 ) -> tuple[AdversarialPrompts, Path]:
     """What an attack finds for the first plain prompts, or found in an earlier run.
 
@@ -87,13 +121,36 @@ def attack(
 
     Arguments:
         name: The attack's name; its prompt set is ``attack:<name>``.
+        seed: The seed of the attacks.
         target: Gives the model under attack; called only if there is something to do.
         source: All that the erased model, its detector and its sampler depend on.
-        seed: The seed of the attacks.
+        guesses: What :func:`guess` gave.
 
     Returns:
         The prompts, and the folder that holds them.
     """
+    prompts, inputs = _under_attack(name, method, plain, seed, source)
+
+    def make(folder: Path) -> None:
+        within = replace(target(), scratch=store.scratch("attack", inputs))
+        random = generator(seed, "attack", name)
+        if isinstance(method, GuessingAttack) and guesses is not None:
+            found = method.choose(within, prompts, load_guesses(guesses), random)
+        else:
+            found = method.attack(within, prompts, random)
+        kept = method.own_seeds or found.prompts.seeds == prompts.seeds
+        if not kept or found.prompts.name != prompts.name:
+            raise UnlearnError(f"eval.attacks.{name}: must keep the seeds and the name of its prompts.")
+        found.save(folder)
+
+    folder = store.once("attack", inputs, make)
+    return AdversarialPrompts.load(folder), folder
+
+
+def _under_attack(
+    name: str, method: Attack, plain: PromptSet, seed: int, source: Mapping[str, Any]
+) -> tuple[PromptSet, dict[str, Any]]:
+    """The prompts that an attack is tried on, and all that what it finds for them depends on."""
     prompts = replace(method.chosen(plain), name=f"attack:{name}")
     inputs = {
         "attack": method,
@@ -103,17 +160,7 @@ def attack(
     }
     if method.files:
         inputs["files"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in method.files]
-
-    def make(folder: Path) -> None:
-        within = replace(target(), scratch=store.scratch("attack", inputs))
-        found = method.attack(within, prompts, generator(seed, "attack", name))
-        kept = method.own_seeds or found.prompts.seeds == prompts.seeds
-        if not kept or found.prompts.name != prompts.name:
-            raise UnlearnError(f"eval.attacks.{name}: must keep the seeds and the name of its prompts.")
-        found.save(folder)
-
-    folder = store.once("attack", inputs, make)
-    return AdversarialPrompts.load(folder), folder
+    return prompts, inputs
 
 
 def generate(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unlearn.artifacts import fingerprint, seconds
+from unlearn.artifacts import fingerprint
 from unlearn.attacks.attack import AdversarialPrompts
 from unlearn.curves import Drawn
 from unlearn.results import SCHEMA, Artifact, AttackEntry, Cost, CurveEntry, Results, environment
@@ -40,11 +40,12 @@ def assemble(
     """
     last = steps[-1]
     images = [one.folder for step in steps for one in step.images.values() if len(one)]
+    attacked = [folder for name in attacks.found for folder in attacks.made(name)]
     costs = [step.erased.cost for step in steps]
     peaks = [cost["peak_memory_gib"] for cost in costs if cost["peak_memory_gib"] is not None]
     cost: Cost = {
         "erase_seconds": sum(float(cost["seconds"] or 0.0) for cost in costs),
-        "attack_seconds": spent(attacks.folders.values()),
+        "attack_seconds": spent(attacked),
         "generate_seconds": spent(images),
         "score_seconds": spent(step.scored.folder for step in steps),
         "peak_memory_gib": max(peaks, default=None),
@@ -52,7 +53,7 @@ def assemble(
         "unet_forwards": sum(int(cost["forwards"] or 0) for cost in costs),
     }
     back = [folder for one in drawn.values() for folder in one.folders.values()]
-    made = [*(step.erased.folder for step in steps), *attacks.folders.values(), *images, *back]
+    made = [*(step.erased.folder for step in steps), *attacked, *images, *back]
     results: Results = {
         "schema": SCHEMA,
         "name": label.name,
@@ -74,7 +75,7 @@ def assemble(
     }
     if attacks.found:
         results["attacks"] = [
-            _attack(name, found, attacks.folders[name]) for name, found in attacks.found.items()
+            _attack(name, found, attacks.made(name)) for name, found in attacks.found.items()
         ]
     if config.concept.sequence is not None:
         results["steps"] = entries(config, steps)
@@ -83,7 +84,7 @@ def assemble(
     return results
 
 
-def _attack(name: str, found: AdversarialPrompts, folder: Path) -> AttackEntry:
+def _attack(name: str, found: AdversarialPrompts, folders: Sequence[Path]) -> AttackEntry:
     count = max(1, len(found.prompts))
     return {
         "name": name,
@@ -91,7 +92,7 @@ def _attack(name: str, found: AdversarialPrompts, folder: Path) -> AttackEntry:
         "found": sum(found.found),
         "queries": sum(found.queries) / count,
         "unet_forwards": sum(found.forwards) / count,
-        "seconds": seconds(folder),
+        "seconds": spent(folders),
     }
 
 
@@ -117,6 +118,7 @@ def _artifacts(
     *between, last = steps
     found = {"erasure": kept(last.erased.folder), "scores": kept(last.scored.folder)}
     found |= {f"attack:{name}": kept(path) for name, path in attacks.folders.items()}
+    found |= {f"guesses:{name}": kept(path) for name, path in attacks.guesses.items()}
     for request, one in last.images.items():
         if len(one):
             found[f"images:{request}"] = kept(one.folder)

@@ -239,7 +239,7 @@ class Results(TypedDict):
         scores: By their key in ``eval.metrics``.
         cost: What the run took.
         warnings: Whole sentences about anything that makes a number doubtful; shown on top of the report.
-        artifacts: By name: ``erasure``, ``scores``, ``attack:<attack>``,
+        artifacts: By name: ``erasure``, ``scores``, ``attack:<attack>``, ``guesses:<attack>``,
             ``images:<model>:<prompts>``, ``prompts:<role>``, ``detector:<key>``,
             ``resurgence:<model>:<curve>``; and of every step of a sequence but the last, counted from 1,
             ``step<n>:erasure``, ``step<n>:scores`` and ``step<n>:images:<model>:<prompts>``.

@@ -110,10 +110,16 @@ class Attacked:
     Attributes:
         found: The prompts, by the attack's name.
         folders: The artifacts.
+        guesses: Those of what was found without the erased model, of attacks that do so.
     """
 
     found: dict[str, AdversarialPrompts] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
+    guesses: dict[str, Path] = field(default_factory=dict)
+
+    def made(self, name: str) -> list[Path]:
+        """All artifacts of an attack."""
+        return [folders[name] for folders in (self.guesses, self.folders) if name in folders]
 
     def words(self) -> dict[str, Words]:
         """The words that attacks learned, by the name of their prompt set."""
@@ -226,27 +232,26 @@ def _erase(
 def attack(config: RunConfig, store: Store, source: Source, erased: Erased, plain: PromptSet) -> Attacked:
     """Runs each attack on the erased model, or finds what it found.
 
-    An attack that never looks at the erased model is shown the original alone, and what it finds is every
-    method's.
+    What an attack finds without the erased model is shared by all methods.
     """
     concepts, detectors = config.concepts, config.eval.detectors
     judges = {name: detectors[concept.detector] for name, concept in concepts.erase.items()}
-    same = {"detectors": judges, "sampler": config.model.sampler}
+    original = {"concepts": concepts, "source": erased.inputs["source"]}
+    attacked = {"detectors": judges, "erased": erased.inputs, "sampler": config.model.sampler}
 
     def target(erasure: Erasure) -> Target:
         return Target(source(), erasure, concepts, judges, config.model.sampler)
 
-    found, folders = {}, {}
+    done = Attacked()
     for name, method in config.eval.attacks.items():
-        if method.transfers:
-            shown, depends = Erasure(), {"concepts": concepts, "source": erased.inputs["source"]}
-        else:
-            shown, depends = erased.erasure, {"erased": erased.inputs}
-        within = method.bounded(config.model.sampler)
-        found[name], folders[name] = evaluation.attack(
-            name, within, plain, partial(target, shown), store, same | depends, config.seeds.attack
+        given = (name, method.bounded(config.model.sampler), plain, store, config.seeds.attack)
+        guesses = evaluation.guess(*given, partial(target, Erasure()), original)
+        if guesses is not None:
+            done.guesses[name] = guesses
+        done.found[name], done.folders[name] = evaluation.attack(
+            *given, partial(target, erased.erasure), attacked, guesses
         )
-    return Attacked(found, folders)
+    return done
 
 
 def generate(

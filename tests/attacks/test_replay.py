@@ -72,7 +72,7 @@ def test_a_changed_file_is_read_again(tmp_path):
 
     def found():
         target = Target(None, None, concepts(), {}, None)
-        return evaluation.attack("replay", attack, PLAIN, lambda: target, store, {}, 0)
+        return evaluation.attack("replay", attack, PLAIN, store, 0, lambda: target, {})
 
     first, folder = found()
     assert first.prompts.name == "attack:replay"

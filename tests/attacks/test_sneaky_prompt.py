@@ -15,7 +15,6 @@ from unlearn.attacks.spaces import concept_words, content
 from unlearn.attacks.text_objectives import EndCosine
 from unlearn.concepts import Concept, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
-from unlearn.errors import ConfigError
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler
 from unlearn.seeding import generator
@@ -133,19 +132,10 @@ def test_counts_its_looks_and_is_the_same_twice_and_alone(tiny):
     assert easy.found == (True, True)
 
 
-def test_a_budget_leaves_fewer_looks(tiny):
-    sampler = target_of(tiny).sampler
-    assert replace(sneaky(), budget=11).bounded(sampler).looks == 2
-    assert replace(sneaky(), budget=1000).bounded(sampler).looks == 4
-    with pytest.raises(ConfigError, match=r"budget: one look takes 4 denoiser forwards, got 3\."):
-        replace(sneaky(), budget=3).bounded(sampler)
-
-
 @pytest.mark.parametrize(
     ("build", "said"),
     [
         (lambda: sneaky(parts=0), "parts: must be at least 1"),
-        (lambda: sneaky(looks=0), "looks: must be at least 1"),
         (lambda: Greedy(rounds=1, patience=1, candidates=0), "candidates: must be at least 1"),
     ],
 )

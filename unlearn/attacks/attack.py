@@ -135,7 +135,6 @@ class Attack(ABC):
         paper: arXiv id of its source; empty for a control.
         white_box: Whether it looks into the model.
         control: Whether it is what other attacks have to beat.
-        transfers: Whether it never looks at the erased model, so that its prompts do for every method.
         own_seeds: Whether it says with which seeds its images are drawn.
         prompts: How many of the plain prompts it is tried on: the first ones.
         budget: Denoiser forwards, counted in samples, that it may spend on each prompt, so that attacks
@@ -145,7 +144,6 @@ class Attack(ABC):
     paper: ClassVar[str]
     white_box: ClassVar[bool]
     control: ClassVar[bool] = False
-    transfers: ClassVar[bool] = False
     own_seeds: ClassVar[bool] = False
 
     prompts: int

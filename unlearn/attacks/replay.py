@@ -48,7 +48,6 @@ class Replay(Attack):
 
     paper: ClassVar[str] = ""
     white_box: ClassVar[bool] = False
-    transfers: ClassVar[bool] = True
     own_seeds: ClassVar[bool] = True
 
     file: str

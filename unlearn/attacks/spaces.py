@@ -145,15 +145,19 @@ def stable_words(target: Target, banned: Sequence[str] = ()) -> Tensor:
     return ids[alone & ~said]
 
 
-def parts(target: Target) -> Tensor:
+def parts(target: Target, banned: Sequence[str] = ()) -> Tensor:
     """Ids of all that words are written with: tokens of letters alone, whether or not a word ends with them.
 
     Rows of them need not survive being written and read again.
+
+    Arguments:
+        banned: What none of them may have in it.
     """
     special = set(target.model.tokenizer.all_special_ids)
     known = sorted(target.model.tokenizer.get_vocab().items(), key=lambda each: each[1])
     texts = [(token.removesuffix("</w>"), number) for token, number in known if number not in special]
-    return torch.tensor([number for text, number in texts if text.isascii() and text.isalpha()])
+    plain = [(text.lower(), number) for text, number in texts if text.isascii() and text.isalpha()]
+    return torch.tensor([number for text, number in plain if not any(each in text for each in banned)])
 
 
 def concept_words(concepts: ConceptSet) -> list[str]:

@@ -1,19 +1,20 @@
-"""Attacks by the original text encoder alone: made for no erased model, tried on all."""
+"""Attacks by the original text encoder: what it takes for the concept is found for no erased model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
+from unlearn.attacks.attack import Target
 from unlearn.attacks.coordinate_gradient import CoordinateGradient
-from unlearn.attacks.findings import Finding, gathered
 from unlearn.attacks.fitting import fitting
 from unlearn.attacks.genetic import Genetic
+from unlearn.attacks.guesses import Guess, GuessingAttack, guessed
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.spaces import AddedTokens, concept_words, parts, stable_words, written
 from unlearn.attacks.text_objectives import EndCosine, ShiftedEmbedding, TextObjective, text_losses
@@ -27,14 +28,15 @@ VOCABULARIES = ("words", "parts")
 
 
 @dataclass(kw_only=True)
-class TextAttack(Attack):
+class TextAttack(GuessingAttack):
     """Searches for words that the original text encoder takes for the concept.
 
-    The candidates of all prompts are encoded together. No image is drawn, and nothing is asked of the erased
-    model: it is attacked by prompts that were found without it.
+    The candidates of all prompts are encoded together.
 
     Attributes:
         prompts: How many of the plain prompts it is tried on: the first ones.
+        looks: How many of the best are drawn by the erased model, for the detector to choose from; with none,
+            the erased model is attacked by the very best, unseen.
         space: Where words are added.
         objective: What they should come near to.
         search: Which words are tried next.
@@ -45,21 +47,15 @@ class TextAttack(Attack):
     """
 
     paper: ClassVar[str] = ""
-    white_box: ClassVar[bool] = False
-    transfers: ClassVar[bool] = True
-    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
     space: AddedTokens
     objective: Any
     search: Any
     vocabulary: str
     banned: bool
-    batch_size: int
 
     def __post_init__(self) -> None:
-        for key in ("prompts", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+        super().__post_init__()
         if self.space.place == "every":
             raise ValueError("space.place: must add as many words to every prompt, got every")
         if self.vocabulary not in VOCABULARIES:
@@ -67,30 +63,27 @@ class TextAttack(Attack):
         if self.vocabulary == "parts" and self.space.place != "replace":
             raise ValueError(f"vocabulary: parts need space.place=replace, got {self.space.place}")
 
-    def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> AdversarialPrompts:
-        """One adversarial prompt for each of ``prompts``."""
+    def guess(self, target: Target, prompts: PromptSet, generator: Generator) -> list[Guess]:
+        """The words that come nearest, for each of ``prompts``."""
         banned = concept_words(target.concepts) if self.banned else []
         if self.vocabulary == "words":
             vocabulary = stable_words(target, banned)
             losses = Encoded(target, self.space, self.objective, prompts, vocabulary, self.batch_size)
         else:
-            vocabulary = parts(target)
+            vocabulary = parts(target, banned)
             losses = Read(target, self.space, self.objective, prompts, vocabulary, self.batch_size)
             losses.banned = banned
         root = generator.initial_seed()
         generators = [seeded(root, "candidates", index) for index in range(len(prompts))]
-        hunts = minimise(self.search, losses, len(vocabulary), self.space.tokens, generators)
-        findings = [
-            Finding(
-                self.space.text(target, prompt, vocabulary[hunt.best]),
-                hunt.tried,
-                forwards=0,
-                found=False,
-                objective=(hunt.first, hunt.value),
-            )
-            for prompt, hunt in zip(prompts.prompts, hunts, strict=True)
+        keep = max(1, self.looks)
+        hunts = minimise(self.search, losses, len(vocabulary), self.space.tokens, generators, keep)
+
+        def text(prompt: str, candidate: Tensor) -> str:
+            return self.space.text(target, prompt, vocabulary[candidate])
+
+        return [
+            guessed(hunt, partial(text, prompt)) for prompt, hunt in zip(prompts.prompts, hunts, strict=True)
         ]
-        return gathered(findings, prompts)
 
 
 class Encoded(Losses):

@@ -129,10 +129,9 @@ class Hunt(ABC):
             self.best, self.value, self.stale = candidates[first], losses[first].item(), 0
         self.move(candidates, losses)
 
-    def leaders(self) -> Tensor:
-        """The best that it has met and that can be taken, the very best first, with shape :math:`(N, K)`."""
-        allowed = [row for row, value in self._leaders.items() if math.isfinite(value)]
-        return torch.tensor(allowed) if allowed else self.best[None]
+    def leaders(self) -> list[tuple[Tensor, float]]:
+        """The best that it has met and that can be taken, and their losses, the very best first."""
+        return [(torch.tensor(row), value) for row, value in self._leaders.items() if math.isfinite(value)]
 
 
 def minimise(
