@@ -37,7 +37,9 @@ LAYERS = {
     "provenance": 1,
     "seeding": 1,
     "sentences": 1,
+    "environment": 0,
     "errors": 0,
+    "validation": 0,
 }
 
 #: Who may import a part of its own layer or, for a library, who may import it at all.
@@ -57,7 +59,7 @@ ALLOWED = {
 HEAVY = {"diffusers", "matplotlib", "open_clip", "peft", "torchmetrics", "transformers", "wandb"}
 
 #: These answer before torch could be imported.
-LIGHT = {"cli", "errors", "artifacts", "choice", "concepts", "sentences", "results", "report"}
+LIGHT = {"cli", "errors", "artifacts", "choice", "concepts", "sentences", "results", "validation", "report"}
 
 
 def part(path):

@@ -7,8 +7,9 @@ from typing import is_typeddict
 import pytest
 
 from unlearn import results as contract
+from unlearn.environment import environment
 from unlearn.errors import ArtifactError
-from unlearn.results import SCHEMA, environment, read_items, read_results, write_items, write_results
+from unlearn.results import SCHEMA, read_items, read_results, write_items, write_results
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "results.md"
 

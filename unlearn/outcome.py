@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from unlearn.artifacts import fingerprint
 from unlearn.attacks.attack import AdversarialPrompts
 from unlearn.curves import Drawn
-from unlearn.results import SCHEMA, Artifact, AttackEntry, Cost, CurveEntry, Results, environment
+from unlearn.environment import environment
+from unlearn.results import SCHEMA, Artifact, AttackEntry, Cost, CurveEntry, Results
 from unlearn.sequence import Step, entries
 from unlearn.stages import Attacked, said, spent
 

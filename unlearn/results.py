@@ -8,17 +8,14 @@ infinity, and no number stands for a missing one: what could not be measured is 
 from __future__ import annotations
 
 import json
-import math
 import os
-import platform
-import subprocess
-import types
 from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, Union, get_args, get_origin, get_type_hints
+from typing import Literal, NotRequired, TypedDict
 
+from unlearn.environment import Environment
 from unlearn.errors import ArtifactError
+from unlearn.validation import problems
 
 SCHEMA = 1
 """Version of the layout of ``results.json`` and ``items.jsonl``."""
@@ -31,8 +28,6 @@ VERDICTS = {
     "unrelated": "unrelated",
 }
 """The score that judges the images of a role one by one; those of ``attack:<name>`` have ``asr_<name>``."""
-
-_PACKAGES = ("unlearn", "torch", "diffusers", "transformers", "open_clip_torch", "torchmetrics", "hydra-core")
 
 
 class Measured(TypedDict):
@@ -121,26 +116,6 @@ class Artifact(TypedDict):
 
     fingerprint: str
     path: str | None
-
-
-class Environment(TypedDict):
-    """Where and with what the run was made.
-
-    Attributes:
-        python: Version of Python.
-        packages: Versions of this package and of those whose numerics matter, if installed.
-        commit: The commit of the checkout; None outside one.
-        dirty: Whether tracked files differed from that commit; None outside a checkout.
-        device: As in ``cpu`` or ``cuda:0``.
-        platform: Operating system and processor.
-    """
-
-    python: str
-    packages: dict[str, str]
-    commit: str | None
-    dirty: bool | None
-    device: str
-    platform: str
 
 
 class StepEntry(TypedDict):
@@ -305,7 +280,7 @@ def read_results(folder: Path) -> Results:
         raise ArtifactError(f"{path}: not found. Is this the folder of a run that has finished?") from None
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: is damaged ({error}). Repeat the run to write it anew.") from None
-    _refuse(path, _problems(found, Results, ""))
+    _refuse(path, problems(found, Results, ""))
     results: Results = found
     if results["schema"] != SCHEMA:
         raise ArtifactError(f"{path}: schema: must be {SCHEMA}, got {results['schema']}. Repeat the run.")
@@ -319,7 +294,7 @@ def write_results(folder: Path, results: Results) -> Path:
         ArtifactError: If ``results`` is not what :class:`Results` describes (a NaN, for one).
     """
     path = Path(folder) / "results.json"
-    _refuse(path, _problems(results, Results, "", strict=True))
+    _refuse(path, problems(results, Results, "", strict=True))
     return _write(path, json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -338,7 +313,7 @@ def read_items(folder: Path) -> list[Item]:
             found = json.loads(line)
         except ValueError as error:
             raise ArtifactError(f"{path}: line {number} is no JSON ({error}).") from None
-        _refuse(path, _problems(found, Item, f"line {number}"))
+        _refuse(path, problems(found, Item, f"line {number}"))
         items.append(found)
     return items
 
@@ -352,47 +327,9 @@ def write_items(folder: Path, items: Iterable[Item]) -> Path:
     path = Path(folder) / "items.jsonl"
     lines = []
     for number, item in enumerate(items, start=1):
-        _refuse(path, _problems(item, Item, f"line {number}", strict=True))
+        _refuse(path, problems(item, Item, f"line {number}", strict=True))
         lines.append(json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n")
     return _write(path, "".join(lines))
-
-
-def environment(device: str) -> Environment:
-    """Versions, commit, device and platform of this process."""
-    commit, dirty = _commit()
-    return {
-        "python": platform.python_version(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-        "commit": commit,
-        "dirty": dirty,
-        "device": device,
-        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> tuple[str | None, bool | None]:
-    """The checkout's commit and whether it was changed; nothing if this file is in no repository of ours."""
-    here = Path(__file__).resolve()
-
-    def git(*arguments: str) -> str | None:
-        try:
-            command = ["git", "-C", str(here.parent), *arguments]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except OSError:  # no git on this machine
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    # An installed package may lie inside somebody else's repository, whose commit would mean nothing.
-    if git("ls-files", "--error-unmatch", here.name) is None or (commit := git("rev-parse", "HEAD")) is None:
-        return None, None
-    return commit, bool(git("status", "--porcelain", "--untracked-files=no"))
 
 
 def _write(path: Path, text: str) -> Path:
@@ -410,59 +347,3 @@ def _refuse(path: Path, problems: Iterator[str]) -> None:
     if found := list(problems):
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise ArtifactError(f"{path}: {found[0]}{more}")
-
-
-def _problems(value: Any, expected: Any, key: str, strict: bool = False) -> Iterator[str]:
-    """What of ``value`` is not as the annotation ``expected`` says; ``strict`` refuses unknown keys, too."""
-    where = f"{key}: " if key else ""
-    if isinstance(expected, type) and issubclass(expected, dict):
-        if not isinstance(value, dict):
-            yield f"{where}must be an object, got {_shown(value)}."
-            return
-        hints = get_type_hints(expected, include_extras=True)
-        for name, hint in hints.items():
-            inner = f"{key}.{name}" if key else name
-            if name in value:
-                yield from _problems(value[name], hint, inner, strict)
-            elif get_origin(hint) is not NotRequired:
-                yield f"{inner}: is missing."
-        if strict:
-            yield from (f"{where}has the unknown key '{name}'." for name in value.keys() - hints.keys())
-        if "interval" in hints and not (value.get("interval") is None or _is_interval(value["interval"])):
-            yield f"{where}interval must be [low, high], got {_shown(value['interval'])}."
-        return
-    origin, arguments = get_origin(expected), get_args(expected)
-    if origin is NotRequired:
-        yield from _problems(value, arguments[0], key, strict)
-    elif origin in (Union, types.UnionType):
-        if not (value is None and types.NoneType in arguments):
-            yield from _problems(value, next(a for a in arguments if a is not types.NoneType), key, strict)
-    elif origin is Literal:
-        if value not in arguments:
-            yield f"{where}must be one of {', '.join(map(str, arguments))}, got {_shown(value)}."
-    elif origin is dict:
-        if not isinstance(value, dict):
-            yield f"{where}must be an object, got {_shown(value)}."
-            return
-        for name, inner in value.items():
-            yield from _problems(inner, arguments[1], f"{key}.{name}", strict)
-    elif origin is list:
-        if not isinstance(value, list):
-            yield f"{where}must be a list, got {_shown(value)}."
-            return
-        for index, inner in enumerate(value):
-            yield from _problems(inner, arguments[0], f"{key}[{index}]", strict)
-    elif expected is float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            yield f"{where}must be a finite number, got {_shown(value)}."
-    elif type(value) is not expected:
-        yield f"{where}must be {expected.__name__}, got {_shown(value)}."
-
-
-def _is_interval(value: Any) -> bool:
-    numbers = isinstance(value, list) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
-    return numbers and value[0] <= value[1]
-
-
-def _shown(value: Any) -> str:
-    return repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:37]}..."

@@ -137,9 +137,9 @@ def gradient_attack(name: str, attack: GradientAttack, target: Target, plain: Pr
 
 def text_attack(name: str, attack: Any, target: Target, plain: PromptSet, few: int) -> None:
     """Prints both: a population at a time, and a candidate at a time."""
-    ours, _ = timed(lambda: attack.attack(target, plain, generator(0)))
+    ours, _ = timed(lambda: attack.guess(target, plain, generator(0)))
     single = replace(attack, batch_size=1)
-    theirs, _ = timed(lambda: single.attack(target, plain.limited(few), generator(0)))
+    theirs, _ = timed(lambda: single.guess(target, plain.limited(few), generator(0)))
     report(name, ours / len(plain), theirs / few, len(plain), few)
 
 
