@@ -17,7 +17,7 @@ from unlearn.attacks.fitting import fitting
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
 from unlearn.attacks.prompt_attack import unseen_seed
-from unlearn.attacks.spaces import AddedTokens, content, words
+from unlearn.attacks.spaces import AddedTokens, content, stable_words
 from unlearn.attacks.token_searches import NearestTokens, TokenDistributions, Tokens
 from unlearn.concepts import PromptSet
 from unlearn.models.gradients import gradients_of
@@ -134,7 +134,7 @@ class GradientAttack(Attack):
         spent = (target.model.forwards - begun) // len(cases)
         live = list(range(len(cases)))
         with target.erased() as model:
-            vocabulary = words(target).to(model.device)
+            vocabulary = stable_words(target).to(model.device)
             with torch.no_grad():
                 table = model.embed(vocabulary[None])[0]
                 layouts = [Layout.of(target, self.space, case.prompt) for case in cases]
