@@ -163,6 +163,15 @@ def test_attacks_the_first_prompts_once(tmp_path, monkeypatch):
         evaluation.attack("twice", Suffix(1, (9,)), PROMPTS, Store(tmp_path), 1, unseen, {})
 
 
+def test_two_names_of_one_attack_are_two_attacks(tmp_path, monkeypatch):
+    """The name decides what is random, and what the prompts are called."""
+    monkeypatch.setattr("unlearn.artifacts.plain", lambda value: json.loads(json.dumps(value, default=str)))
+    monkeypatch.setattr(Suffix, "__str__", lambda self: f"Suffix {self.prompts}")
+    given = (PROMPTS, Store(tmp_path), 0, unseen, {})
+    found = [evaluation.attack(name, Suffix(), *given)[0] for name in ("one", "two")]
+    assert [each.prompts.name for each in found] == ["attack:one", "attack:two"]
+
+
 class Red(Detector):
     labels, threshold = ("red",), 0.4
 

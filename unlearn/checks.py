@@ -119,9 +119,16 @@ def _prompts(run: RunConfig) -> Iterator[str]:
 
 
 def _attacks(run: RunConfig) -> Iterator[str]:
+    try:
+        limit, each = run.eval.prompts.get("plain"), run.concept.sequence is not None
+        plain = run.concepts.prompt_set("plain", run.paths.prompts).limited(limit, each=each)
+    except ConfigError:  # said by other checks
+        return
     for name, attack in run.eval.attacks.items():
+        if attack.budget is None:
+            continue
         try:
-            attack.bounded(run.model.sampler)
+            attack.bounded(run.model.sampler, attack.chosen(plain))
         except ConfigError as error:
             yield f"eval.attacks.{name}.{error}"
     if not run.method.continues:

@@ -154,6 +154,7 @@ def _under_attack(
     prompts = replace(method.chosen(plain), name=f"attack:{name}")
     inputs = {
         "attack": method,
+        "name": name,
         "prompts": [prompts.prompts, prompts.seeds, prompts.concepts],
         "seed": seed,
         "source": source,

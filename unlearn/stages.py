@@ -244,7 +244,8 @@ def attack(config: RunConfig, store: Store, source: Source, erased: Erased, plai
 
     done = Attacked()
     for name, method in config.eval.attacks.items():
-        given = (name, method.bounded(config.model.sampler), plain, store, config.seeds.attack)
+        within = method.bounded(config.model.sampler, method.chosen(plain))
+        given = (name, within, plain, store, config.seeds.attack)
         guesses = evaluation.guess(*given, partial(target, Erasure()), original)
         if guesses is not None:
             done.guesses[name] = guesses

@@ -15,6 +15,9 @@ from unlearn.attacks.spaces import AddedTokens
 from unlearn.errors import ConfigError
 from unlearn.seeding import generator
 
+#: A random model's images show nothing.
+pytestmark = pytest.mark.filterwarnings("ignore:attack. the original model's images show")
+
 MATCHING = {"images": 2, "timesteps": "uniform"}
 
 
@@ -34,12 +37,12 @@ def test_what_a_search_costs_is_known_before(tiny, objective, guidance):
     costs = [attack.forwards(looks, target.sampler) for looks in (1, 2, 3)]
     found = attack.attack(target, PLAIN, generator(0))
     assert found.forwards == (costs[-1],) * 3
-    within = replace(attack, budget=costs[2] - 1).bounded(target.sampler)
+    within = replace(attack, budget=costs[2] - 1).bounded(target.sampler, PLAIN)
     assert (within.looks, within.budget) == (2, None)
     assert within.attack(target, PLAIN, generator(0)).forwards == (costs[1],) * 3
-    assert replace(attack, budget=10**6).bounded(target.sampler) == attack
+    assert replace(attack, budget=10**6).bounded(target.sampler, PLAIN) == attack
     with pytest.raises(ConfigError, match=rf"budget: one look, .* takes {costs[0]} denoiser forwards, got"):
-        replace(attack, budget=costs[0] - 1).bounded(target.sampler)
+        replace(attack, budget=costs[0] - 1).bounded(target.sampler, PLAIN)
 
 
 def test_a_search_of_images_is_bounded_by_their_number(tiny):
@@ -47,9 +50,9 @@ def test_a_search_of_images_is_bounded_by_their_number(tiny):
     space, search = AddedTokens(place="prefix", tokens=2), RandomSearch(candidates=5)
     attack = RandomTokens(prompts=3, space=space, objective=DetectorScore(), search=search, budget=15)
     assert target.sampler.forwards == 4
-    within = attack.bounded(target.sampler)
+    within = attack.bounded(target.sampler, PLAIN)
     assert within.search.candidates == 3
     assert within.attack(target, PLAIN, generator(0)).forwards == (12,) * 3
-    assert replace(attack, budget=1000).bounded(target.sampler).search == search
+    assert replace(attack, budget=1000).bounded(target.sampler, PLAIN).search == search
     with pytest.raises(ConfigError, match="budget: one candidate takes 4 denoiser forwards, got 3"):
-        replace(attack, budget=3).bounded(target.sampler)
+        replace(attack, budget=3).bounded(target.sampler, PLAIN)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from test_gradient_attack import small
 
 from unlearn.attacks.attack import AdversarialPrompts
 from unlearn.attacks.checks import Outcome, doubts
 from unlearn.concepts import PromptSet
 
 
-def outcome(shown, found=None, objective=(), control=False, white_box=True) -> Outcome:
+def outcome(shown, found=None, objective=(), control=False, white_box=True, kind=None) -> Outcome:
     count = len(shown)
     prompts = PromptSet("attack:x", ("a",) * count, tuple(range(count)), ("",) * count, ("church",) * count)
     found = AdversarialPrompts(
         prompts, ("b",) * count, (1,) * count, (1,) * count, tuple(found or [False] * count), tuple(objective)
     )
-    return Outcome(SimpleNamespace(control=control, white_box=white_box), found, shown)
+    return Outcome(kind or SimpleNamespace(control=control, white_box=white_box), found, shown)
 
 
 FINE = {"uda": outcome([True] * 3 + [False] * 5), "chance": outcome([True, *[False] * 7], control=True)}
@@ -63,4 +64,9 @@ def test_success_that_hangs_on_the_seed(held, warned):
     assert bool(said) == warned
     if warned:
         assert f"of 4 prompts that showed the concept on the attack's own images, {held} do on" in said[0]
+        assert "attack more prompts (eval.attacks.uda.prompts)" in said[0]
+        said = doubts({"uda": outcome(shown, found=[True] * 4 + [False] * 4, kind=small())}, {})
+        assert "draw more images in each look (eval.attacks.uda.images)" in said[-1]
     assert doubts({"uda": outcome([False] * 8, found=[True] * 3 + [False] * 5)}, {}) == []
+    failed = [None] * 3 + [True, True, False, False]
+    assert doubts({"uda": outcome(failed, found=[True] * 7)}, {}) == []

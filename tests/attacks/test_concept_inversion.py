@@ -218,16 +218,58 @@ def test_forwards_are_shared_out_and_counted(tiny):
 
 def test_a_budget_leaves_fewer_steps(tiny):
     attack = replace(inversion(steps=500), budget=40)
-    bounded = attack.bounded(SAMPLER)
+    bounded = attack.bounded(SAMPLER, PLAIN)
     assert bounded.budget is None
     found = bounded.attack(target_of(tiny), PLAIN, generator(0))
     assert max(found.forwards) <= 40
     assert sum(found.forwards) > 3 * 36
-    assert replace(attack, budget=32).bounded(SAMPLER).steps == 2
+    assert replace(attack, budget=32).bounded(SAMPLER, PLAIN).steps == 2
     with pytest.raises(
         ConfigError, match=r"budget: a share of one step takes 32 denoiser forwards, got 31\."
     ):
-        replace(attack, budget=31).bounded(SAMPLER)
+        replace(attack, budget=31).bounded(SAMPLER, PLAIN)
+
+
+def test_a_budget_is_that_of_the_prompts_that_there_are(tiny):
+    """A word is paid by the prompts of its concept, however many more the attack would take."""
+    attack = replace(inversion(steps=500, prompts=100), budget=120)
+    mixed = replace(PLAIN, concepts=("church", "cat", "church"))
+    for prompts in (PLAIN, PLAIN.limited(1), mixed):
+        bounded = attack.bounded(SAMPLER, prompts)
+        target = target_of(tiny, names=tuple(dict.fromkeys(prompts.concepts)))
+        assert 110 < max(bounded.attack(target, prompts, generator(0)).forwards) <= 120
+
+
+def test_no_more_images_than_a_batch_are_predicted_at_a_time(tiny, monkeypatch, capsys):
+    names = ("church", "cat")
+    target, plain = target_of(tiny, names=names), replace(PLAIN, concepts=("church", "church", "cat"))
+    whole = inversion(steps=2).attack(target, plain, generator(0))
+    sizes, fits, predict = [], [2], tiny.predict
+
+    def counted(latents, *rest, **more):
+        if torch.is_grad_enabled():
+            sizes.append(len(latents))
+            if len(latents) > fits[0]:
+                raise RuntimeError("CUDA out of memory.")
+        return predict(latents, *rest, **more)
+
+    monkeypatch.setattr(tiny, "predict", counted)
+    inversion(steps=2).attack(target, plain, generator(0))
+    assert sizes == [2] * 4
+    fits[0] = 1
+    sizes.clear()
+    halved = inversion(steps=2).attack(target, plain, generator(0))
+    assert sizes == [2] + [1] * 8
+    assert "out of memory with 2 at once; goes on with 1" in capsys.readouterr().err
+    assert torch.allclose(halved.words.embeddings, whole.words.embeddings, atol=1e-4)
+
+
+def test_a_concept_that_the_original_never_shows_is_refused(tiny, monkeypatch):
+    monkeypatch.setattr(Red, "threshold", 2.0)
+    with pytest.raises(
+        IncompatibleError, match=r"attack: none of 9 images .* shows church, .* attack's images"
+    ):
+        inversion(images=9).attack(target_of(tiny), PLAIN, generator(0))
 
 
 def test_lengths_are_kept_and_can_be_bounded(tiny):

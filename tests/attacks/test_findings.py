@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 from unlearn.attacks.findings import Finding, gathered, kept
@@ -24,6 +26,16 @@ def test_what_was_found_is_found_again(tmp_path):
     assert kept(tmp_path, "batch1", lambda: FOUND[:1]) == FOUND[:1]
     assert [kept(None, "batch0", make) for _ in range(2)] == [FOUND, FOUND]
     assert len(calls) == 3
+
+
+def test_what_was_warned_of_is_said_again(tmp_path):
+    def make():
+        warnings.warn("no gradient", stacklevel=1)
+        return FOUND
+
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="no gradient"):
+            assert kept(tmp_path, "batch0", make) == FOUND
 
 
 def test_damage_is_said(tmp_path):

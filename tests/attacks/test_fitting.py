@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unlearn.attacks.fitting import fitting
+from unlearn.attacks.fitting import Fitting
 
 
 def test_halves_until_it_fits_and_says_so(capsys):
@@ -16,9 +16,12 @@ def test_halves_until_it_fits_and_says_so(capsys):
             raise RuntimeError("CUDA out of memory. Tried to allocate")
         return [10 * each for each in part]
 
-    found = [result for _, results in fitting(range(9), work) for result in results]
+    together = Fitting(9)
+    found = [result for results in together.over(range(9), work) for result in results]
     assert found == [10 * i for i in range(9)]
     assert sizes == [9, 4, 2, 2, 2, 2, 1]
+    list(together.over(range(4), work))  # what is known now is not tried again
+    assert sizes[7:] == [2, 2]
     said = capsys.readouterr().err
     assert said.splitlines() == [
         "attack: out of memory with 9 at once; goes on with 4.",
@@ -31,10 +34,10 @@ def test_one_that_does_not_fit_and_other_errors_are_raised():
         raise RuntimeError("out of memory" if len(part) == 1 else "out of memory, too")
 
     with pytest.raises(RuntimeError, match=r"out of memory$"):
-        list(fitting([1, 2, 3], work))
+        list(Fitting(3).over([1, 2, 3], work))
 
     def wrong(_part):
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        list(fitting([1, 2, 3], wrong))
+        list(Fitting(3).over([1, 2, 3], wrong))

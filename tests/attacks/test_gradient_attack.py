@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from golden_cases import golden_case, relative
+from tiny_checkpoint import tiny_settings
 from torch.nn.functional import one_hot
 
 from unlearn.attacks.attack import AdversarialPrompts, Target
@@ -22,6 +24,9 @@ from unlearn.errors import ConfigError, IncompatibleError
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler
 from unlearn.seeding import generator
+
+#: A random model's images show nothing.
+pytestmark = pytest.mark.filterwarnings("ignore:attack. the original model's images show")
 
 PLAIN = PromptSet(
     "attack:x", ("a church", "a photo of a church", "church"), (5, 6, 7), ("",) * 3, ("red",) * 3
@@ -68,6 +73,48 @@ def assert_same(one: AdversarialPrompts, other: AdversarialPrompts) -> None:
     assert replace(one, objective=()) == replace(other, objective=())
     for pair in zip(one.objective, other.objective, strict=True):
         assert pair[0] == pytest.approx(pair[1], rel=1e-5)
+
+
+def p4d(**changes) -> P4D:
+    settings = {
+        "objective": NoiseMatching(against="original", timesteps="uniform", draws=None, images=2),
+        "search": NearestTokens(lr=0.1, weight_decay=0.1),
+    }
+    return P4D(**{**vars(small()), **settings, **changes})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("attack", [small(steps=6), p4d(steps=6)], ids=["unlearndiffatk", "p4d"])
+def test_in_half_precision_it_searches_as_well(tiny_folder, attack, dtype, recwarn):
+    """Adam's small numbers, shares of many tokens and small gradients are nothing that half precision has."""
+    model = replace(tiny_settings(tiny_folder), dtype=dtype).load("cpu")
+    found = attack.attack(target_of(model), PLAIN, generator(0))
+    assert all(math.isfinite(number) for pair in found.objective for number in pair)
+    assert len(set(found.prompts.prompts)) == 3
+    assert not any("searches blindly" in str(each.message) for each in recwarn)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "search",
+    [
+        TokenDistributions(lr=0.01, weight_decay=0.1, init="uniform"),
+        TokenDistributions(lr=0.01, weight_decay=0.1, init="random"),
+        NearestTokens(lr=0.1, weight_decay=0.1),
+    ],
+)
+def test_a_search_over_a_table_in_half_precision_is_that_over_its_numbers(search, dtype):
+    table = torch.randn(300, 8, generator=generator(0)).to(dtype)
+    found = []
+    for own in (table, table.float()):
+        tokens = search.start(own, 2, [generator(1), generator(2)])
+        for step in range(5):
+            tokens.step(1e-4 * torch.randn(2, 2, 8, generator=generator(step)))
+            tokens.tried()
+        tokens.keep([1])
+        found.append((tokens.values, tokens.best()))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
 
 
 @pytest.mark.golden
@@ -184,11 +231,48 @@ def test_the_nearest_token_is_by_cosine_and_a_token_is_nearest_to_itself():
     assert tokens.tried()[0].tolist() == list(range(30))
 
 
+def test_tokens_are_read_as_what_they_were_chosen_as(tiny):
+    """In the text they are those whose loss was compared: no capital letter that is read as a small one."""
+    space = AddedTokens(place="prefix", tokens=3)
+    for attack in (small(space=space, looks=1), p4d(space=space, looks=1)):
+        searched, step = [], type(attack)._look
+
+        def seen(self, target, cases, chosen, found, searched=searched, step=step):
+            step(self, target, cases, chosen, found)
+            searched[:] = [one.tokens.tolist() for one in found]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(attack), "_look", seen)
+            found = attack.attack(target_of(tiny), PLAIN, generator(5))
+        for text, tokens in zip(found.prompts.prompts, searched, strict=True):
+            assert tiny.tokenize([text])[0, 1:4].tolist() == tokens
+
+
+def test_a_concept_that_the_original_never_shows_is_refused(tiny):
+    """A low rate of success would say nothing of the erasure."""
+    attack = small(objective=NoiseMatching(against="noise", timesteps="ascending", draws=None, images=3))
+    said = r"attack: none of 9 images .* shows red, .* raise the attack's objective\.images"
+    with pytest.raises(IncompatibleError, match=said):
+        attack.attack(target_of(tiny), PLAIN, generator(0))
+    attack.attack(target_of(tiny, threshold=0.0), PLAIN, generator(0))
+
+
+def test_an_image_without_the_concept_to_aim_at_is_warned_of(tiny, monkeypatch):
+    judge, calls = Target.judge, []
+
+    def once(self, images, concept):
+        shown, probability = judge(self, images, concept)
+        calls.append(concept)
+        return torch.full_like(shown, len(calls) <= 2), probability  # the first prompt's two images
+
+    monkeypatch.setattr(Target, "judge", once)
+    with pytest.warns(UserWarning, match="show red for 1 of 3 prompts.* Raise objective.images"):
+        small().attack(target_of(tiny), PLAIN, generator(0))
+
+
 def test_new_tokens_take_the_place_of_the_prompt(tiny):
-    settings = vars(small(space=AddedTokens(place="replace", tokens=3))) | {
-        "search": NearestTokens(lr=0.1, weight_decay=0.1)
-    }
-    found = P4D(**settings).attack(target_of(tiny), PLAIN, generator(3))
+    attack = p4d(space=AddedTokens(place="replace", tokens=3), objective=small().objective)
+    found = attack.attack(target_of(tiny), PLAIN, generator(3))
     for text in found.prompts.prompts:
         ids = tiny.tokenize([text])[0].tolist()
         assert ids.index(tiny.tokenizer.eos_token_id) == 4

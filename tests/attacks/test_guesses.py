@@ -151,12 +151,12 @@ def test_what_was_found_before_is_not_searched_for_again(tiny, monkeypatch, kind
 @EVERY
 def test_a_budget_leaves_fewer_looks(tiny, kind):
     sampler = judged(tiny).sampler
-    assert replace(kind(looks=4), budget=11).bounded(sampler).looks == 2
-    assert replace(kind(looks=4), budget=1000).bounded(sampler).looks == 4
+    assert replace(kind(looks=4), budget=11).bounded(sampler, PLAIN).looks == 2
+    assert replace(kind(looks=4), budget=1000).bounded(sampler, PLAIN).looks == 4
     with pytest.raises(ConfigError, match=r"budget: one look takes 4 denoiser forwards, got 3\."):
-        replace(kind(looks=4), budget=3).bounded(sampler)
+        replace(kind(looks=4), budget=3).bounded(sampler, PLAIN)
     # Nothing is asked of the denoiser, so that any budget will do.
-    assert replace(kind(looks=0), budget=3).bounded(sampler).looks == 0
+    assert replace(kind(looks=0), budget=3).bounded(sampler, PLAIN).looks == 0
 
 
 @EVERY

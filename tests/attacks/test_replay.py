@@ -92,6 +92,7 @@ def test_a_changed_file_is_read_again(tmp_path):
         ("prompt,seed\na,-1\n", "row 2: seed must be a whole number"),
         ("prompt,concept\na,chruch\n", "Unknown concept 'chruch'. Did you mean 'church'"),
         ('prompt\n"a\n', "cannot be read as CSV"),
+        ("prompt,concept\na,cat\n", "column concept: has no row for 'church', which the first plain prompt"),
     ],
 )
 def test_a_wrong_file_is_said_in_one_line(tmp_path, text, said):

@@ -24,6 +24,9 @@ from unlearn.errors import ArtifactError, ConfigError, IncompatibleError
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.sampling import Sampler, draw
 
+#: Images without the concept from which on there is nothing to aim at.
+ENOUGH = 8
+
 
 @dataclass(frozen=True)
 class AdversarialPrompts:
@@ -111,7 +114,7 @@ class Target:
             raise IncompatibleError(
                 f"eval.attacks: {type(attack).__name__} takes gradients of the erased weights, and this "
                 "method changes none: it acts while images are drawn. Attack it without gradients "
-                "(random_tokens)."
+                "(random_tokens, sneaky, ringabell, mma)."
             )
 
     def judge(self, images: Tensor, concept: str) -> tuple[Tensor, Tensor]:
@@ -162,15 +165,18 @@ class Attack(ABC):
         """The plain prompts that it is tried on, which are the first ones."""
         return plain.limited(self.prompts)
 
-    def bounded(self, sampler: Sampler) -> Attack:
+    def bounded(self, sampler: Sampler, prompts: PromptSet) -> Attack:
         """The same attack with no more to do than its budget allows, and no budget left to heed.
+
+        Arguments:
+            prompts: What it will be tried on.
 
         Raises:
             ConfigError: If the budget does not do for its least step; says how much does.
         """
-        return self if self.budget is None else self._within(self.budget, sampler)
+        return self if self.budget is None else self._within(self.budget, sampler, prompts)
 
-    def _within(self, budget: int, sampler: Sampler) -> Attack:  # noqa: ARG002
+    def _within(self, budget: int, sampler: Sampler, prompts: PromptSet) -> Attack:  # noqa: ARG002
         """As :meth:`bounded`, for a budget that there is; here for attacks that ask no denoiser."""
         return replace(self, budget=None)
 
@@ -187,3 +193,18 @@ class Attack(ABC):
 def too_small(budget: int, needed: int, step: str) -> ConfigError:
     """What to raise where a budget does not do for the least step of an attack."""
     return ConfigError(f"budget: {step} takes {needed} denoiser forwards, got {budget}.")
+
+
+def aimed(concept: str, shown: Sequence[bool], key: str) -> None:
+    """Raises IncompatibleError where enough images of a concept were drawn to aim at, and none shows it.
+
+    Arguments:
+        shown: Whether each of the original model's images shows it.
+        key: The setting that says how many there are.
+    """
+    if not any(shown) and len(shown) >= ENOUGH:
+        raise IncompatibleError(
+            f"attack: none of {len(shown)} images that the original model drew for it shows {concept}, so "
+            "there is nothing to aim at. Look at what the model draws for the plain prompts, and at the "
+            f"detector; or raise the attack's {key}."
+        )

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack
+from unlearn.attacks.gradient_attack import GradientAttack
 
 #: Share of a model's own images of neighbours that its detector may take for the concept.
 FALSE_ALARMS = 0.05
@@ -91,12 +92,15 @@ def _idle(name: str, outcome: Outcome) -> list[str]:
 
 def _lucky(name: str, outcome: Outcome) -> list[str]:
     """Whether success on its own images holds on fresh seeds."""
-    kept = [shown for found, shown in zip(outcome.found.found, outcome.shown, strict=True) if found]
-    held = sum(bool(shown) for shown in kept)
+    pairs = zip(outcome.found.found, outcome.shown, strict=True)
+    kept = [shown for found, shown in pairs if found and shown is not None]
+    held = sum(kept)
     if len(kept) < FEW or 2 * held >= len(kept):
         return []
+    key, what = "prompts", "attack more prompts"
+    if isinstance(outcome.attack, GradientAttack):
+        key, what = "images", "draw more images in each look"
     return [
         f"{name}: of {len(kept)} prompts that showed the concept on the attack's own images, {held} do on "
-        "fresh seeds. Success hangs on the seed: draw more images in each look "
-        f"(eval.attacks.{name}.images)."
+        f"fresh seeds. Success hangs on the seed: {what} (eval.attacks.{name}.{key})."
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
+from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, aimed, too_small
 from unlearn.attacks.descent import Descent
+from unlearn.attacks.fitting import Fitting
 from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.spaces import content
 from unlearn.concepts import Concept, PromptSet
 from unlearn.errors import IncompatibleError, unknown
+from unlearn.models.gradients import gradients_of
 from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import Sampler, draw, sample
 from unlearn.models.words import Words, taught
@@ -88,7 +91,7 @@ class ConceptInversion(Attack):
         longest: Bound on their length, relative to the mean of the vocabulary's; None for none.
         images: Images of each concept.
         steps: Steps of AdamW.
-        batch_size: Images of each concept in each step.
+        batch_size: Images of each concept in each step, and those that are predicted at a time.
         lr: Learning rate.
         weight_decay: Share of ``lr`` by which the embeddings shrink each step.
     """
@@ -118,13 +121,14 @@ class ConceptInversion(Attack):
         if not 0 <= self.weight_decay < float("inf"):
             raise ValueError(f"weight_decay: must be a number from 0 up, got {self.weight_decay}")
 
-    def _within(self, budget: int, sampler: Sampler) -> ConceptInversion:
-        """Fewer steps, if all prompts are of one concept and share what its word costs."""
+    def _within(self, budget: int, sampler: Sampler, prompts: PromptSet) -> ConceptInversion:
+        """Fewer steps: the prompts of a concept share what its word costs."""
         each = budget - sampler.forwards
-        steps = (self.prompts * each - 2 * PROBES - self.images * sampler.forwards) // self.batch_size
+        sharing = min(Counter(prompts.concepts).values(), default=1)
+        steps = (sharing * each - 2 * PROBES - self.images * sampler.forwards) // self.batch_size
         if steps < 1:
             least = 2 * PROBES + self.images * sampler.forwards + self.batch_size
-            raise too_small(budget, -(-least // self.prompts) + sampler.forwards, "a share of one step")
+            raise too_small(budget, -(-least // sharing) + sampler.forwards, "a share of one step")
         return replace(self, steps=min(self.steps, steps), budget=None)
 
     def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> LearnedPrompts:
@@ -197,7 +201,7 @@ class ConceptInversion(Attack):
         order = torch.randperm(len(templates), generator=seeded(seed, "sentences")).tolist()
         rows = [order[i % len(order)] for i in range(self.images)]
         seeds = [derive_seed(seed, "image", i) for i in range(self.images)]
-        size, clean = target.sampler.batch_size, []
+        size, clean, shown = target.sampler.batch_size, [], []
         with torch.no_grad():
             asked = model.encode([fill(template, concept.phrases[0]) for template in templates])
             empty = model.encode([""])
@@ -205,6 +209,8 @@ class ConceptInversion(Attack):
                 batch = slice(first, first + size)
                 latents, _ = sample(model, asked[rows[batch]], empty, seeds[batch], target.sampler)
                 clean.append(latents)
+                shown += [bool(target.judge(image[None], name)[0]) for image in model.decode(latents)]
+        aimed(name, shown, "images")
         told = [spaced(fill(templates[row], word), signs) for row in rows]
         ids = tuple(content(target, model.tokenize([sign]).cpu()[0].tolist())[0] for sign in signs)
         return Lesson(name, concept, word, ids, torch.cat(clean), told, seed)
@@ -255,7 +261,11 @@ class Lesson:
 
 
 class Learning:
-    """How the words of :math:`C` concepts are learned together: each evolves as it would alone."""
+    """How the words of :math:`C` concepts are learned together: each evolves as it would alone.
+
+    Attributes:
+        together: Images that are predicted at a time.
+    """
 
     def __init__(self, settings: ConceptInversion, model: DiffusionModel, lessons: Sequence[Lesson]) -> None:
         """Starts at the anchors, or at the vocabulary's mean.
@@ -264,6 +274,7 @@ class Learning:
             model: The erased model.
         """
         self.settings, self.model, self.lessons = settings, model, lessons
+        self.together = Fitting(settings.batch_size)
         with torch.no_grad():
             table = model.embed(torch.arange(len(model.tokenizer), device=model.device)[None])[0].float()
             self.usual = table.norm(dim=1).mean()
@@ -292,13 +303,22 @@ class Learning:
         own = self.settings
         descent = Descent(steps=own.steps, lr=own.lr, weight_decay=own.weight_decay)
         longest = None if own.longest is None else own.longest * self.usual.item()
-        found, _ = descent.descend(
-            self.start,
-            lambda step, embeddings: self.losses(embeddings, own.batch_size, "step", step).sum(),
-            longest=longest,
-            progress=True,
-        )
+        found, _ = descent.descend(self.start, self._slope, longest=longest, progress=True)
         return found
+
+    def _slope(self, step: int, embeddings: Tensor) -> Tensor:
+        """What has the value and the gradient of all losses of a step, and holds the graphs of none."""
+        size = self.settings.batch_size
+        draws = self._draws(size, "step", step)
+
+        def part(rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+            loss = self._errors(embeddings, draws, rows).sum() / size
+            (gradient,) = gradients_of(loss, [embeddings])
+            return loss.detach(), gradient
+
+        found = list(self.together.over(range(len(draws.told)), part))
+        slope = sum(gradient for _, gradient in found)
+        return sum(loss for loss, _ in found) + (slope * (embeddings - embeddings.detach())).sum()
 
     @torch.no_grad()
     def probe(self, embeddings: Tensor) -> list[float]:
@@ -311,12 +331,18 @@ class Learning:
         return (torch.stack(parts).sum(dim=0) / PROBES).tolist()
 
     def losses(self, embeddings: Tensor, size: int, *scope: str | int) -> Tensor:
-        """The loss of each concept on ``size`` of its images, with shape :math:`(C)`, in one forward pass.
+        """The loss of each concept on ``size`` of its images, with shape :math:`(C)`.
 
         Arguments:
             embeddings: With shape :math:`(C, K, E)`.
             scope: Names the draw.
         """
+        draws = self._draws(size, *scope)
+        found = self.together.over(range(len(draws.told)), lambda rows: self._errors(embeddings, draws, rows))
+        return torch.cat(list(found)).reshape(len(self.lessons), size).mean(dim=1)
+
+    def _draws(self, size: int, *scope: str | int) -> Draws:
+        """``size`` noisy images of each concept."""
         model = self.model
         clean, noise, timesteps, told = [], [], [], []
         for lesson in self.lessons:
@@ -328,13 +354,34 @@ class Learning:
             told += [lesson.told[row] for row in rows.tolist()]
         latents, t = torch.cat(clean), torch.cat(timesteps).to(model.device)
         epsilon = torch.cat(noise).to(latents)
+        return Draws(model.add_noise(latents, epsilon, t), t, model.target(latents, epsilon, t), told)
+
+    def _errors(self, embeddings: Tensor, draws: Draws, rows: Sequence[int]) -> Tensor:
+        """Of some draws, with shape :math:`(N)`, in one forward pass."""
+        own, told = list(rows), [draws.told[row] for row in rows]
         distinct = list(dict.fromkeys(told))
         ids = tuple(number for lesson in self.lessons for number in lesson.ids)
-        with taught(model, Words(ids, embeddings.flatten(0, 1))):
-            encoded = model.encode(distinct)[[distinct.index(text) for text in told]]
-        found = model.predict(model.add_noise(latents, epsilon, t), t, encoded)
-        errors = (found - model.target(latents, epsilon, t)).float().square().mean(dim=(1, 2, 3))
-        return errors.reshape(len(self.lessons), size).mean(dim=1)
+        with taught(self.model, Words(ids, embeddings.flatten(0, 1))):
+            encoded = self.model.encode(distinct)[[distinct.index(text) for text in told]]
+        found = self.model.predict(draws.noisy[own], draws.timesteps[own], encoded)
+        return (found - draws.wanted[own]).float().square().mean(dim=(1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Noisy images of all concepts, and what they should be taken for.
+
+    Attributes:
+        noisy: With shape :math:`(N, C, h, w)`.
+        timesteps: With shape :math:`(N)`.
+        wanted: With shape :math:`(N, C, h, w)`.
+        told: The sentence of each.
+    """
+
+    noisy: Tensor
+    timesteps: Tensor
+    wanted: Tensor
+    told: list[str]
 
 
 def replaced(prompt: str, phrases: Sequence[str], word: str) -> str:

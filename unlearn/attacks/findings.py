@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,7 @@ def kept(folder: Path | None, name: str, make: Callable[[], Sequence[Finding]]) 
 
     Arguments:
         folder: Where unfinished work lies; None keeps none.
+        make: What it warns of is kept as well, and said again.
 
     Raises:
         ArtifactError: If what lies there cannot be read.
@@ -48,15 +50,22 @@ def kept(folder: Path | None, name: str, make: Callable[[], Sequence[Finding]]) 
     path = folder / f"{name}.json"
     if path.exists():
         try:
-            rows = json.loads(path.read_text("utf-8"))
-            return [
+            content = json.loads(path.read_text("utf-8"))
+            said = [str(text) for text in content["warnings"]]
+            made: Sequence[Finding] = [
                 Finding(text, queries, forwards, found, objective and (objective[0], objective[1]))
-                for text, queries, forwards, found, objective in rows
+                for text, queries, forwards, found, objective in content["findings"]
             ]
-        except (OSError, ValueError, TypeError, IndexError) as error:
+        except (OSError, ValueError, TypeError, LookupError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}). Remove it to attack again.") from None
-    made = make()
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(made, ensure_ascii=False), "utf-8")
-    unfinished.replace(path)
+    else:
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            made = make()
+        said = [str(each.message) for each in heard]
+        unfinished = path.with_suffix(".tmp")
+        unfinished.write_text(json.dumps({"findings": made, "warnings": said}, ensure_ascii=False), "utf-8")
+        unfinished.replace(path)
+    for text in said:
+        warnings.warn(text, stacklevel=2)
     return made

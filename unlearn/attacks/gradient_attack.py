@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
 from unlearn.attacks.findings import Finding, gathered, kept
-from unlearn.attacks.fitting import fitting
+from unlearn.attacks.fitting import Fitting
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
 from unlearn.attacks.prompt_attack import unseen_seed
@@ -66,7 +66,7 @@ class GradientAttack(Attack):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
 
-    def _within(self, budget: int, sampler: Sampler) -> GradientAttack:
+    def _within(self, budget: int, sampler: Sampler, prompts: PromptSet) -> GradientAttack:  # noqa: ARG002
         looks = range(1, self.looks + 1)
         if not (affordable := [count for count in looks if self.forwards(count, sampler) <= budget]):
             raise too_small(budget, self.forwards(1, sampler), "one look, with what comes before it,")
@@ -86,21 +86,21 @@ class GradientAttack(Attack):
         from tqdm import tqdm
 
         target.open_to(self)
-        cases = self.cases(prompts, generator)
+        cases, together = self.cases(prompts, generator), Fitting(self.batch_size)
         found: dict[Case, Finding] = {}
         with tqdm(total=len(cases), desc="attack", unit="prompt", disable=None) as bar:
-            for number, together in enumerate(self._batches(target, cases)):
-                results = kept(target.scratch, f"batch{number}", partial(self._all, target, together))
-                found |= zip(together, results, strict=True)
-                bar.update(len(together))
+            for number, batch in enumerate(self._batches(target, cases)):
+                attacked = partial(self._all, target, batch, together)
+                found |= zip(batch, kept(target.scratch, f"batch{number}", attacked), strict=True)
+                bar.update(len(batch))
         return gathered([found[case] for case in cases], prompts)
 
-    def _all(self, target: Target, cases: Sequence[Case]) -> list[Finding]:
+    def _all(self, target: Target, cases: Sequence[Case], together: Fitting) -> list[Finding]:
         """Attacks some prompts in one batch, or in as many as memory makes of it."""
-        parts = fitting(cases, lambda part: self._together(target, part))
+        parts = together.over(cases, lambda part: self._together(target, part))
         return [
             Finding(one.prompt, one.queries, one.forwards, one.shown, (one.objective[0], one.objective[1]))
-            for _, results in parts
+            for results in parts
             for one in results
         ]
 
@@ -187,7 +187,8 @@ class GradientAttack(Attack):
         step: int,
     ) -> None:
         """One gradient step for each prompt that is still under attack, in one forward pass."""
-        added = tokens.table[tokens.tried()].requires_grad_()
+        # A gradient in half precision would be rounded away.
+        added = tokens.table[tokens.tried()].to(tokens.values.dtype).requires_grad_()
         conditioning = _encoded(model, layouts, added)
         (gradient,) = gradients_of(bank.loss(step, conditioning, rows).sum(), [added])
         if step == 0 and not gradient.any():
@@ -245,7 +246,7 @@ def _encoded(model: DiffusionModel, layouts: Sequence[Layout], added: Tensor) ->
     places = torch.stack([layout.places for layout in layouts])
     ends = torch.tensor([layout.end for layout in layouts], device=base.device)
     index = (torch.arange(len(base), device=base.device)[:, None], places)
-    return model.encode_embeddings(torch.index_put(base, index, added), ends)
+    return model.encode_embeddings(torch.index_put(base, index, added.to(base.dtype)), ends)
 
 
 @dataclass(kw_only=True)

@@ -122,7 +122,7 @@ class GuessingAttack(Attack):
             )
         ]
 
-    def _within(self, budget: int, sampler: Sampler) -> GuessingAttack:
+    def _within(self, budget: int, sampler: Sampler, prompts: PromptSet) -> GuessingAttack:  # noqa: ARG002
         if self.looks and budget < sampler.forwards:
             raise too_small(budget, sampler.forwards, "one look")
         return replace(self, looks=min(self.looks, budget // sampler.forwards), budget=None)

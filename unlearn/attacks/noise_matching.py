@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from unlearn.attacks.attack import Target
+from unlearn.attacks.attack import Target, aimed
 from unlearn.errors import unknown
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler, sample
@@ -100,16 +101,35 @@ class NoiseMatching:
         rows = [row for row in range(len(cases)) for _ in range(self.images)]
         seeds = [derive_seed(case.seed, "target", i) for case in cases for i in range(self.images)]
         prompts, empty = model.encode([case.prompt for case in cases]), model.encode([""])
-        found, scores = [], []
+        found, scores, shown = [], [], []
         for start in range(0, len(rows), size):
             chunk = slice(start, start + size)
             latents, _ = sample(model, prompts[rows[chunk]], empty, seeds[chunk], target.sampler)
             images = model.decode(latents)
             for row, image in zip(rows[chunk], images, strict=True):
-                scores.append(target.judge(image[None], cases[row].concept)[1].cpu())
+                verdict, score = target.judge(image[None], cases[row].concept)
+                scores.append(score.cpu())
+                shown.append(verdict.cpu())
             found.append(latents)
+        self._aimed(cases, torch.cat(shown).reshape(len(cases), self.images))
         best = torch.cat(scores).reshape(len(cases), self.images).argmax(dim=1)
         return torch.cat(found)[torch.arange(len(cases)) * self.images + best]
+
+    def _aimed(self, cases: Sequence[Case], shown: Tensor) -> None:
+        """Refuses a concept that the original model shows for no prompt, and warns of single prompts.
+
+        Arguments:
+            shown: Whether each image of each case shows its concept, with shape (B, N).
+        """
+        for concept in dict.fromkeys(case.concept for case in cases):
+            own = shown[[case.concept == concept for case in cases]]
+            aimed(concept, own.flatten().tolist(), "objective.images")
+            if (hits := int(own.any(dim=1).sum())) < len(own):
+                warnings.warn(
+                    f"attack: the original model's images show {concept} for {hits} of {len(own)} prompts; "
+                    "for the others the attack aims at an image without it. Raise objective.images.",
+                    stacklevel=2,
+                )
 
 
 @dataclass

@@ -89,7 +89,7 @@ class PromptAttack(Attack):
         if self.prompts < 1:
             raise ValueError(f"prompts: must be at least 1, got {self.prompts}")
 
-    def _within(self, budget: int, sampler: Sampler) -> PromptAttack:
+    def _within(self, budget: int, sampler: Sampler, prompts: PromptSet) -> PromptAttack:  # noqa: ARG002
         if (candidates := budget // sampler.forwards) < 1:
             raise too_small(budget, sampler.forwards, "one candidate")
         return replace(self, search=self.search.limited(candidates), budget=None)

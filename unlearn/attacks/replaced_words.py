@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unlearn.attacks.attack import Target
-from unlearn.attacks.fitting import fitting
+from unlearn.attacks.fitting import Fitting
 from unlearn.attacks.spaces import concept_words, parts
 from unlearn.attacks.text_objectives import EndCosine, text_losses
 from unlearn.attacks.text_search import Losses
@@ -69,7 +69,7 @@ class Likeness(Losses):
 
     @torch.no_grad()
     def __post_init__(self) -> None:
-        self.objective = EndCosine()
+        self.objective, self.together = EndCosine(), Fitting(self.batch_size)
         self.goals = self.objective.goals(self.target, self.prompts)
         self.banned = concept_words(self.target.concepts)
 
@@ -84,8 +84,7 @@ class Likeness(Losses):
     def values(self, rows: Tensor, candidates: Tensor) -> Tensor:
         """From 0 to 2, or infinite."""
         pairs = list(zip(rows.tolist(), candidates, strict=True))
-        chunks = (pairs[start : start + self.batch_size] for start in range(0, len(pairs), self.batch_size))
-        return torch.cat([values for chunk in chunks for _, values in fitting(chunk, self._losses)])
+        return torch.cat(list(self.together.over(pairs, self._losses)))
 
     def _losses(self, pairs: Sequence[tuple[int, Tensor]]) -> Tensor:
         texts = [self.text(row, candidate) for row, candidate in pairs]

@@ -67,10 +67,19 @@ class Replay(Attack):
             rows = self._rows()
         except ConfigError as error:
             return [str(error)]
-        named = {row.concept for row in rows}
-        if not rows or named & {"", *concepts.erase}:
-            return [] if rows else [f"file: {self.file} has no prompts"]
-        return [f"file: {self.file}: column concept: {unknown('concept', sorted(named)[0], concepts.erase)}"]
+        if not rows:
+            return [f"file: {self.file} has no prompts"]
+        named, where = {row.concept for row in rows}, f"file: {self.file}: column concept"
+        if not named & {"", *concepts.erase}:
+            return [f"{where}: {unknown('concept', sorted(named)[0], concepts.erase)}"]
+        first = next(iter(concepts.erase))
+        if not named & {"", first}:
+            return [
+                f"{where}: has no row for '{first}', which the first plain prompt asks for: rows stand for "
+                "plain prompts in their order, which ask for all concepts in turn. Erase fewer concepts, or add "
+                "rows."
+            ]
+        return []
 
     def chosen(self, plain: PromptSet) -> PromptSet:
         """The first plain prompts, as far as there is a row for each."""
@@ -83,8 +92,9 @@ class Replay(Attack):
         count = sum(row.concept in ("", *target.concepts.erase) for row in rows)
         if len(taken) < min(count, self.prompts):
             warnings.warn(
-                f"{self.file}: {len(taken)} of {count} prompts are replayed, since no more plain prompts of "
-                "their concepts are evaluated. Raise eval.prompts.plain for more.",
+                f"{self.file}: {len(taken)} of {count} prompts are replayed: each stands for the next plain "
+                "prompt, and then there is none, or one of a concept without a row. Raise "
+                "eval.prompts.plain, or add rows for every concept.",
                 stacklevel=2,
             )
         seeds = [old if row.seed is None else row.seed for row, old in zip(taken, prompts.seeds, strict=True)]

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from unlearn.attacks.attack import Target
 from unlearn.attacks.coordinate_gradient import CoordinateGradient
-from unlearn.attacks.fitting import fitting
+from unlearn.attacks.fitting import Fitting
 from unlearn.attacks.genetic import Genetic
 from unlearn.attacks.guesses import Guess, GuessingAttack, guessed
 from unlearn.attacks.layout import Layout
@@ -104,7 +104,7 @@ class Encoded(Losses):
         vocabulary: Tensor,
         batch_size: int,
     ) -> None:
-        self.target, self.vocabulary, self.batch_size = target, vocabulary.cpu(), batch_size
+        self.target, self.vocabulary, self.together = target, vocabulary.cpu(), Fitting(batch_size)
         self.model, self.objective = target.model, objective
         self.table = self.model.embed(vocabulary[None].to(self.model.device))[0]
         self.goals = objective.goals(target, prompts)
@@ -125,30 +125,25 @@ class Encoded(Losses):
         """Through the embeddings: a word's share counts for its embedding."""
 
         def slope(own: Tensor, some: Tensor) -> Tensor:
-            added = self.table[some].requires_grad_()
+            # In half precision the gradient would be rounded away.
+            added = self.table[some].float().requires_grad_()
             (gradient,) = gradients_of(self._losses(own, added).sum(), [added])
-            return gradient @ self.table.T
+            return gradient @ self.table.float().T
 
         return self._each(rows, candidates, slope)
 
     def _each(self, rows: Tensor, candidates: Tensor, work: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """What ``work`` gives for ``batch_size`` candidates at a time, or for as many as fit."""
         own, some = rows.to(self.table.device), candidates.to(self.table.device)
-        found: list[Tensor] = []
-        start = 0
-        while start < len(own):
-            chunk = range(start, min(start + self.batch_size, len(own)))
-            parts = list(fitting(chunk, lambda part: work(own[list(part)], some[list(part)])))
-            if len(parts) > 1:
-                self.batch_size = len(parts[0][0])
-            found += [values for _, values in parts]
-            start = chunk.stop
-        return torch.cat(found)
+        return torch.cat(
+            list(self.together.over(range(len(own)), lambda part: work(own[list(part)], some[list(part)])))
+        )
 
     def _losses(self, rows: Tensor, added: Tensor) -> Tensor:
         """Of embeddings with shape :math:`(N, K, E)` in their prompts' places."""
         index = (torch.arange(len(rows), device=rows.device)[:, None], self._places[rows])
-        embeddings = torch.index_put(self._embeddings[rows], index, added)
+        own = self._embeddings[rows]
+        embeddings = torch.index_put(own, index, added.to(own.dtype))
         ends = self._ends[rows]
         encoded = self.model.encode_embeddings(embeddings, ends)
         return self.objective.losses(encoded.tokens, ends, self.goals[rows])

@@ -38,7 +38,8 @@ class Tokens(ABC):
 
     def __init__(self, table: Tensor, values: Tensor, generators: Sequence[Generator]) -> None:
         self.table = table
-        self.values = values
+        # Small steps, and shares of many tokens, would be rounded away in half precision.
+        self.values = values.to(table.device, torch.promote_types(table.dtype, torch.float32), copy=True)
         self.generators = list(generators)
         self.optimizer = self.fresh()
 
@@ -109,7 +110,7 @@ class TokenDistributions(TokenSearch):
             values = torch.full((len(generators), tokens, size), 1 / size)
         else:
             values = simplex(torch.stack([torch.rand(tokens, size, generator=g) for g in generators]))
-        return _Distributions(self, table, values.to(table), generators)
+        return _Distributions(self, table, values, generators)
 
 
 class _Distributions(Tokens):
@@ -128,7 +129,7 @@ class _Distributions(Tokens):
         return (sums < draws.to(sums) * sums[..., -1:]).sum(dim=-1).clamp(max=len(self.table) - 1)
 
     def step(self, gradient: Tensor) -> None:
-        self.values.grad = (gradient @ self.table.T).clamp(-1, 1)
+        self.values.grad = (gradient.to(self.values) @ self.table.to(self.values).T).clamp(-1, 1)
         self.optimizer.step()
         self.values.copy_(simplex(self.values))
 
@@ -177,7 +178,7 @@ class NearestTokens(TokenSearch):
     def start(self, table: Tensor, tokens: int, generators: Sequence[Generator]) -> Tokens:
         """Embeddings with shape :math:`(B, K, E)`."""
         rows = torch.stack([torch.randint(len(table), (tokens,), generator=g) for g in generators])
-        return _Embeddings(self, table, table[rows.to(table.device)].clone(), generators)
+        return _Embeddings(self, table, table[rows.to(table.device)], generators)
 
 
 class _Embeddings(Tokens):
@@ -185,8 +186,8 @@ class _Embeddings(Tokens):
         self, search: NearestTokens, table: Tensor, values: Tensor, generators: Sequence[Generator]
     ) -> None:
         self.search = search
-        self.directions = normalize(table, dim=-1)
         super().__init__(table, values, generators)
+        self.directions = normalize(table.to(self.values), dim=-1)
 
     def fresh(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW([self.values], lr=self.search.lr, weight_decay=self.search.weight_decay)
@@ -195,7 +196,7 @@ class _Embeddings(Tokens):
         return self.best()
 
     def step(self, gradient: Tensor) -> None:
-        self.values.grad = gradient
+        self.values.grad = gradient.to(self.values)
         self.optimizer.step()
 
     def best(self) -> Tensor:
