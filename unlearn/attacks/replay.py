@@ -76,8 +76,8 @@ class Replay(Attack):
         if not named & {"", first}:
             return [
                 f"{where}: has no row for '{first}', which the first plain prompt asks for: rows stand for "
-                "plain prompts in their order, which ask for all concepts in turn. Erase fewer concepts, or add "
-                "rows."
+                "plain prompts in their order, which ask for all concepts in turn. Add rows, or erase fewer "
+                "concepts."
             ]
         return []
 
