@@ -67,15 +67,15 @@ MISTAKES = {
     "tracker": (["tracker.mode=offlin"], "tracker.mode: Unknown mode 'offlin'. Did you mean 'offline'?"),
     "white box": (
         ["method=sld", "eval=robust"],
-        "eval.attacks.p4d: P4D takes gradients of erased weights, and SLD",
+        "eval.attacks.p4d: P4D needs gradients, and SLD acts while sampling",
     ),
     "budget": (
         ["eval=robust", "eval.attacks.p4d.budget=50"],
         "eval.attacks.p4d.budget: one look, with what comes before it, takes ",
     ),
     "learned word": (
-        ["method=sld", "+attack@eval.attacks.cce=cce"],
-        "eval.attacks.cce: ConceptInversion takes gradients of erased weights, and SLD",
+        ["method=safree", "+attack@eval.attacks.cce=cce"],
+        "eval.attacks.cce: ConceptInversion needs gradients, and SAFREE acts while sampling",
     ),
     "resurgence": (
         ["+resurgence@eval.resurgence.x=guidance", "eval.resurgence.x.scales=[4.0]"],

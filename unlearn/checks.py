@@ -133,10 +133,10 @@ def _attacks(run: RunConfig) -> Iterator[str]:
             yield f"eval.attacks.{name}.{error}"
     if not run.method.continues:
         for name, attack in run.eval.attacks.items():
-            if attack.white_box:
+            if attack.white_box and not (attack.through_guards and run.method.differentiable):
                 yield (
-                    f"eval.attacks.{name}: {type(attack).__name__} takes gradients of erased weights, and "
-                    f"{type(run.method).__name__} changes none: it acts while sampling. Take it out with "
+                    f"eval.attacks.{name}: {type(attack).__name__} needs gradients, and "
+                    f"{type(run.method).__name__} acts while sampling, where it gets none. Take it out with "
                     f"~eval.attacks.{name}."
                 )
 

@@ -7,17 +7,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_gradient_attack import small
 from tiny_checkpoint import assert_untouched, state
 from victims import misreading, never_knew
 
 from unlearn.artifacts import Store
 from unlearn.attacks.attack import AdversarialPrompts, Target
-from unlearn.attacks.concept_inversion import PROBES, ConceptInversion, Learning, replaced, spaced
+from unlearn.attacks.concept_inversion import GUARDED, PROBES, ConceptInversion, Learning, replaced, spaced
 from unlearn.concepts import Concept, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
 from unlearn.errors import ArtifactError, ConfigError, IncompatibleError
 from unlearn.evaluation import generate
 from unlearn.images import ImageRequest
+from unlearn.methods.negative_prompt import NegativePromptGuard
+from unlearn.methods.sld import SLDGuard
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard
 from unlearn.models.sampling import Sampler, draw
@@ -26,6 +29,9 @@ from unlearn.seeding import derive_seed, generator
 from unlearn.stages import Attacked
 
 SAMPLER = Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
+NEGATIVE = NegativePromptGuard(text="church")
+SAFE = SLDGuard(text="church", warmup=0, scale=5.0, threshold=0.5, momentum_scale=0.3, momentum_decay=0.4)
+GUARDS = pytest.mark.parametrize("guard", [NEGATIVE, SAFE], ids=["negative_prompt", "sld"])
 PLAIN = PromptSet(
     "attack:x", ("a church", "a photo of a church, grey", "a cat"), (5, 6, 7), ("",) * 3, ("church",) * 3
 )
@@ -77,7 +83,7 @@ def learning(attack: ConceptInversion, target: Target, model, names=("church",))
         attack._lesson(target, name, own[: attack.vectors], derive_seed(0, "concept", name))
         for name, own in zip(names, signs, strict=False)
     ]
-    return Learning(attack, model, lessons)
+    return Learning(attack, model, lessons, SAMPLER, target.erasure.guard)
 
 
 def slope(found: Learning):
@@ -346,9 +352,60 @@ def test_signs_of_the_prompts_are_not_taken(tiny):
         inversion(vectors=40).attack(target_of(tiny), asked, generator(0))
 
 
-def test_a_guard_is_refused(tiny):
-    with pytest.raises(IncompatibleError, match="ConceptInversion takes gradients of the erased weights"):
+def test_a_guard_without_gradients_is_refused(tiny):
+    with pytest.raises(
+        IncompatibleError, match="ConceptInversion needs gradients, and this method acts while"
+    ):
         inversion().attack(target_of(tiny, Erasure(guard=Guard())), PLAIN, generator(0))
+    with pytest.raises(IncompatibleError, match="UnlearnDiffAtk needs gradients"):
+        target_of(tiny, Erasure(guard=NEGATIVE)).open_to(small())
+
+
+@GUARDS
+def test_through_a_guard_the_guided_prediction_is_led_to_the_originals(tiny, guard):
+    target, attack = target_of(tiny, Erasure(guard=guard)), inversion(vectors=1)
+    found = learning(attack, target, tiny)
+    losses, gradient = slope(found)
+    assert gradient.norm() > 0
+    draws = found._draws(4, "x")
+    place, rows = draws.at, range(4)
+    with torch.no_grad():
+        plain = [found.lessons[0].plain[found.lessons[0].told.index(text)] for text in draws.told]
+        empty, asked = (tiny.encode(texts) for texts in ([""] * 4, plain))
+        parts = [tiny.predict(draws.noisy, place.timestep, each) for each in (empty, asked)]
+        assert torch.allclose(draws.wanted, parts[0] + 2.0 * (parts[1] - parts[0]), atol=1e-5)
+        with taught(tiny, found.words(found.start)):
+            told = tiny.encode(draws.told)
+        under = tiny.predict(draws.noisy, place.timestep, tiny.encode([guard.text] * 4))
+        said = tiny.predict(draws.noisy, place.timestep, told)
+        if guard is NEGATIVE:
+            guided = under + 2.0 * (said - under)
+        else:
+            push = (5 * (said - under).abs()).clamp(max=1) * (under - parts[0])
+            guided = parts[0] + 2.0 * (said - parts[0] - torch.where(said - under < 0.5, push, 0))
+        assert torch.allclose(losses[0], (guided - draws.wanted).square().mean(), rtol=1e-4)
+        assert torch.allclose(found._errors(found.start, draws, rows).mean(), losses[0], rtol=1e-4)
+
+
+@GUARDS
+def test_a_word_is_learned_through_a_guard(tiny, guard):
+    """Which the images of the attack are drawn under, too; it takes fewer steps for as many forwards."""
+    target = target_of(tiny, Erasure(guard=guard))
+    before, weights = tiny.forwards, state(tiny)
+    found = inversion(steps=100, lr=0.1).attack(target, PLAIN, generator(0))
+    assert all(after < 0.9 * first for first, after in found.objective)
+    assert found == inversion(steps=100, lr=0.1).attack(target, PLAIN, generator(0))
+    assert_untouched(tiny, weights)
+    under = 2 + len(guard.extra_prompts())
+    spent = 4 * SAMPLER.forwards + (2 + under) * (2 * PROBES + 2 * (100 // GUARDED))
+    assert found.forwards == (spent // 3 + SAMPLER.steps * under,) * 3
+    assert tiny.forwards - before == 2 * (spent + 3 * SAMPLER.steps * under)
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        guide = type(guard).guide
+        patch.setattr(type(guard), "guide", lambda self, step: drawn.append(step.index) or guide(self, step))
+        inversion(steps=5).attack(target, PLAIN, generator(0))
+    assert drawn[-2:] == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -109,12 +109,12 @@ class Target:
             return torch.cat(list(draw(model, prompts, seeds, self.sampler, guard=self.erasure.guard)))
 
     def open_to(self, attack: Attack) -> None:
-        """Raises IncompatibleError if an attack needs gradients where the method changed no weights."""
-        if self.erasure.guard is not None:
+        """Raises IncompatibleError if an attack needs gradients where the method gives none."""
+        guard = self.erasure.guard
+        if guard is not None and not (attack.through_guards and guard.differentiable):
             raise IncompatibleError(
-                f"eval.attacks: {type(attack).__name__} takes gradients of the erased weights, and this "
-                "method changes none: it acts while images are drawn. Attack it without gradients "
-                "(random_tokens, sneaky, ringabell, mma)."
+                f"eval.attacks: {type(attack).__name__} needs gradients, and this method acts while images "
+                "are drawn, where it gets none. Attack it without (random_tokens, sneaky, ringabell, mma)."
             )
 
     def judge(self, images: Tensor, concept: str) -> tuple[Tensor, Tensor]:
@@ -138,6 +138,7 @@ class Attack(ABC):
         paper: arXiv id of its source; empty for a control.
         white_box: Whether it looks into the model.
         control: Whether it is what other attacks have to beat.
+        through_guards: Whether it takes gradients through guards that let them, where others need weights.
         own_seeds: Whether it says with which seeds its images are drawn.
         prompts: How many of the plain prompts it is tried on: the first ones.
         budget: Denoiser forwards, counted in samples, that it may spend on each prompt, so that attacks
@@ -147,6 +148,7 @@ class Attack(ABC):
     paper: ClassVar[str]
     white_box: ClassVar[bool]
     control: ClassVar[bool] = False
+    through_guards: ClassVar[bool] = False
     own_seeds: ClassVar[bool] = False
 
     prompts: int

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Generator, Tensor
@@ -21,8 +21,9 @@ from unlearn.attacks.spaces import content
 from unlearn.concepts import Concept, PromptSet
 from unlearn.errors import IncompatibleError, unknown
 from unlearn.models.gradients import gradients_of
-from unlearn.models.model import DiffusionModel
-from unlearn.models.sampling import Sampler, draw, sample
+from unlearn.models.guards import Guard
+from unlearn.models.model import Conditioning, DiffusionModel
+from unlearn.models.sampling import Place, Sampler, draw, guided_prediction, sample
 from unlearn.models.words import Words, taught
 from unlearn.seeding import derive_seed
 from unlearn.seeding import generator as seeded
@@ -32,6 +33,9 @@ STARTS = ("anchor", "mean")
 
 #: What stands for a learned word in a text: signs that hardly any prompt has, each a token of its own.
 SIGNS = "~^|#@=+*_[]`$%&"
+
+#: Forwards for an image under a guard: two of the original model's, and three under the guard.
+GUARDED = 5
 
 #: Draws of timestep and noise on which the loss is compared before and after.
 PROBES = 32
@@ -76,9 +80,18 @@ class ConceptInversion(Attack):
     hold what no word does, so that its length is kept with it (``lengths.json``), and can be bounded
     (``longest``). What a word costs is shared out over the prompts of its concept.
 
+    Where what the method did is a guard :math:`G` of the loop, not weights, its guided prediction is led to
+    the one that the original is guided to without it,
+
+    .. math:: \| G(x_t, t, E(c(s))) - \epsilon_\varnothing - w \, (\epsilon_c - \epsilon_\varnothing) \|^2
+
+    with guidance :math:`w`, at the timesteps of the loop. Each image of a step then takes up to
+    :data:`GUARDED` forwards instead of one, and so many times fewer steps are taken.
+
     The authors tell the model of each image by sentences that are drawn anew in each step, and draw all
-    images from one sentence. What acts while sampling is not attacked: the paper has a loss of its own for
-    each such method. Their scripts load erased denoisers only; erased text encoders have to be in the loop.
+    images from one sentence. Their scripts load erased denoisers only; erased text encoders have to be in the
+    loop. For safe latent diffusion they go along several timesteps, for its momentum; here each step stands
+    for itself, and other guards have no gradient (negative prompts have).
 
     References:
         | Circumventing Concept Erasure Methods For Text-to-Image Generative Models (Pham et al., 2024)
@@ -98,6 +111,7 @@ class ConceptInversion(Attack):
 
     paper: ClassVar[str] = "2308.01508"
     white_box: ClassVar[bool] = True
+    through_guards: ClassVar[bool] = True
 
     vectors: int
     start: str
@@ -135,8 +149,8 @@ class ConceptInversion(Attack):
         """The prompts with the word in the concept's place, and the word.
 
         Raises:
-            IncompatibleError: If what the method did is a guard, through which no gradient goes, or the
-                tokenizer has no signs to spare.
+            IncompatibleError: If what the method did is a guard through which no gradient goes, the original
+                model shows a concept in none of its images, or the tokenizer has no signs to spare.
         """
         target.open_to(self)
         root = generator.initial_seed()
@@ -149,7 +163,7 @@ class ConceptInversion(Attack):
             # Of a name, not a number: a word does not depend on what else is learned.
             lessons.append(self._lesson(target, name, own, derive_seed(root, "concept", name)))
         with target.erased() as model:
-            learning = Learning(self, model, lessons)
+            learning = Learning(self, model, lessons, target.sampler, target.erasure.guard)
             embeddings = learning.learned()
             before, after = learning.probe(learning.start), learning.probe(embeddings)
             words, lengths = learning.words(embeddings), learning.lengths(embeddings)
@@ -212,8 +226,9 @@ class ConceptInversion(Attack):
                 shown += [bool(target.judge(image[None], name)[0]) for image in model.decode(latents)]
         aimed(name, shown, "images")
         told = [spaced(fill(templates[row], word), signs) for row in rows]
+        plain = [fill(templates[row], concept.phrases[0]) for row in rows]
         ids = tuple(content(target, model.tokenize([sign]).cpu()[0].tolist())[0] for sign in signs)
-        return Lesson(name, concept, word, ids, torch.cat(clean), told, seed)
+        return Lesson(name, concept, word, ids, torch.cat(clean), told, plain, seed)
 
     def _check(
         self, target: Target, texts: Sequence[str], lessons: Sequence[Lesson], concepts: Sequence[str]
@@ -230,7 +245,7 @@ class ConceptInversion(Attack):
         """Whether an image of each prompt, with a seed of the attack's own, shows the concept."""
         seeds = [unseen_seed(root, index, prompts) for index in range(len(texts))]
         with target.erased() as model, taught(model, words):
-            images = torch.cat(list(draw(model, texts, seeds, target.sampler)))
+            images = torch.cat(list(draw(model, texts, seeds, target.sampler, guard=target.erasure.guard)))
         return tuple(
             bool(target.judge(image[None], name)[0])
             for image, name in zip(images, prompts.concepts, strict=True)
@@ -248,6 +263,7 @@ class Lesson:
         ids: Their tokens.
         clean: Latents of its images, with shape :math:`(N, C, h, w)`.
         told: The sentence of each image, with the word in the concept's place.
+        plain: The sentence that it was drawn for.
         seed: Root of its randomness.
     """
 
@@ -257,6 +273,7 @@ class Lesson:
     ids: tuple[int, ...]
     clean: Tensor
     told: list[str]
+    plain: list[str]
     seed: int
 
 
@@ -267,13 +284,24 @@ class Learning:
         together: Images that are predicted at a time.
     """
 
-    def __init__(self, settings: ConceptInversion, model: DiffusionModel, lessons: Sequence[Lesson]) -> None:
+    def __init__(
+        self,
+        settings: ConceptInversion,
+        model: DiffusionModel,
+        lessons: Sequence[Lesson],
+        sampler: Sampler,
+        guard: Guard | None = None,
+    ) -> None:
         """Starts at the anchors, or at the vocabulary's mean.
 
         Arguments:
             model: The erased model.
+            sampler: How images are drawn.
+            guard: What acts while they are drawn, if the weights are the original's.
         """
         self.settings, self.model, self.lessons = settings, model, lessons
+        self.guidance, self.guard = sampler.guidance, guard
+        self.timesteps = model.scheduler(sampler.scheduler, sampler.steps).timesteps.to(model.device).long()
         self.together = Fitting(settings.batch_size)
         with torch.no_grad():
             table = model.embed(torch.arange(len(model.tokenizer), device=model.device)[None])[0].float()
@@ -301,7 +329,8 @@ class Learning:
     def learned(self) -> Tensor:
         """The embeddings after all steps, with shape :math:`(C, K, E)`."""
         own = self.settings
-        descent = Descent(steps=own.steps, lr=own.lr, weight_decay=own.weight_decay)
+        steps = own.steps if self.guard is None else max(1, own.steps // GUARDED)
+        descent = Descent(steps=steps, lr=own.lr, weight_decay=own.weight_decay)
         longest = None if own.longest is None else own.longest * self.usual.item()
         found, _ = descent.descend(self.start, self._slope, longest=longest, progress=True)
         return found
@@ -344,7 +373,7 @@ class Learning:
     def _draws(self, size: int, *scope: str | int) -> Draws:
         """``size`` noisy images of each concept."""
         model = self.model
-        clean, noise, timesteps, told = [], [], [], []
+        clean, noise, timesteps, told, plain = [], [], [], [], []
         for lesson in self.lessons:
             random = seeded(lesson.seed, *scope)
             rows = torch.randint(len(lesson.clean), (size,), generator=random)
@@ -352,19 +381,52 @@ class Learning:
             clean.append(lesson.clean[rows.to(lesson.clean.device)])
             noise.append(torch.randn(clean[-1].shape, generator=random))
             told += [lesson.told[row] for row in rows.tolist()]
-        latents, t = torch.cat(clean), torch.cat(timesteps).to(model.device)
+            plain += [lesson.plain[row] for row in rows.tolist()]
+        latents = torch.cat(clean)
         epsilon = torch.cat(noise).to(latents)
-        return Draws(model.add_noise(latents, epsilon, t), t, model.target(latents, epsilon, t), told)
+        if self.guard is None:
+            t = torch.cat(timesteps).to(model.device)
+            return Draws(model.add_noise(latents, epsilon, t), t, model.target(latents, epsilon, t), told)
+        place = self._place(*scope)
+        noisy = model.add_noise(latents, epsilon, place.timestep.expand(len(latents)))
+        with torch.no_grad():
+            free = [
+                self._guided(Guard(), noisy[first : first + size], place, plain[first : first + size])
+                for first in range(0, len(plain), size)
+            ]
+        return Draws(noisy, place, torch.cat(free), told)
+
+    def _place(self, *scope: str | int) -> Place:
+        """A step of the loop: guards may go by its number."""
+        total = len(self.timesteps)
+        index = int(torch.randint(total, (), generator=seeded(0, "place", *scope)))
+        return Place(index, total, self.timesteps[index])
 
     def _errors(self, embeddings: Tensor, draws: Draws, rows: Sequence[int]) -> Tensor:
         """Of some draws, with shape :math:`(N)`, in one forward pass."""
         own, told = list(rows), [draws.told[row] for row in rows]
-        distinct = list(dict.fromkeys(told))
         ids = tuple(number for lesson in self.lessons for number in lesson.ids)
         with taught(self.model, Words(ids, embeddings.flatten(0, 1))):
-            encoded = self.model.encode(distinct)[[distinct.index(text) for text in told]]
-        found = self.model.predict(draws.noisy[own], draws.timesteps[own], encoded)
+            if isinstance(draws.at, Place):
+                # One that has counted no steps: it may keep what earlier ones pushed.
+                guard = replace(cast("Any", self.guard))
+                found = self._guided(guard, draws.noisy[own], draws.at, told)
+            else:
+                found = self.model.predict(draws.noisy[own], draws.at[own], self._encoded(told))
         return (found - draws.wanted[own]).float().square().mean(dim=(1, 2, 3))
+
+    def _guided(self, guard: Guard, noisy: Tensor, place: Place, prompts: Sequence[str]) -> Tensor:
+        """What a step of the loop goes along."""
+        asked, negative = guard.prompts(prompts, [""] * len(prompts))
+        extra = [[prompt] * len(prompts) for prompt in guard.extra_prompts()]
+        parts = [self._encoded(texts) for texts in (negative, asked, *extra)]
+        with guard.attached(self.model.parts):
+            return guided_prediction(self.model, noisy, place, parts, self.guidance, guard, asked)
+
+    def _encoded(self, texts: Sequence[str]) -> Conditioning:
+        """Each distinct text is encoded once."""
+        distinct = list(dict.fromkeys(texts))
+        return self.model.encode(distinct)[[distinct.index(text) for text in texts]]
 
 
 @dataclass(frozen=True)
@@ -373,13 +435,13 @@ class Draws:
 
     Attributes:
         noisy: With shape :math:`(N, C, h, w)`.
-        timesteps: With shape :math:`(N)`.
+        at: Their timesteps, with shape :math:`(N)`; under a guard, the step of the loop that all stand at.
         wanted: With shape :math:`(N, C, h, w)`.
         told: The sentence of each.
     """
 
     noisy: Tensor
-    timesteps: Tensor
+    at: Tensor | Place
     wanted: Tensor
     told: list[str]
 

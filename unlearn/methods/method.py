@@ -80,11 +80,13 @@ class Method(ABC):
         requires: What it needs of a model, out of ``DiffusionModel.features``.
         continues: Whether it can erase from a model that something was erased from before. What acts while
             sampling cannot: a model has one guard.
+        differentiable: Whether gradients go through the guard that it leaves, if it leaves one.
     """
 
     paper: ClassVar[str]
     requires: ClassVar[frozenset[str]] = frozenset()
     continues: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = False
 
     @abstractmethod
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:

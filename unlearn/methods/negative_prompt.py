@@ -29,6 +29,7 @@ class NegativePrompt(Method):
 
     paper: ClassVar[str] = ""
     continues: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
 
     wording: Wording
 
@@ -47,6 +48,8 @@ class NegativePromptGuard(Guard):
     Attributes:
         text: The negative prompt.
     """
+
+    differentiable: ClassVar[bool] = True
 
     text: str
 

@@ -102,6 +102,7 @@ class SLD(Push, Method):
 
     paper: ClassVar[str] = "2211.05105"
     continues: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
 
     wording: Wording
 
@@ -121,6 +122,8 @@ class SLDGuard(Push, Guard):
     Attributes:
         text: The safety concept.
     """
+
+    differentiable: ClassVar[bool] = True
 
     text: str
     _momentum: Tensor | None = field(default=None, init=False, repr=False, compare=False)

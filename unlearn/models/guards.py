@@ -11,7 +11,7 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
@@ -51,7 +51,13 @@ class Guard(ABC):  # noqa: B024 -- every hook has a default, and only subclasses
     """Hooks of the denoising loop, in the order in which they are called.
 
     A guard that is stored with an erasure is a dataclass in :data:`GUARDS`.
+
+    Attributes:
+        differentiable: Whether gradients of what :meth:`guide` gives reach the encoded prompts, and a step
+            can be taken without those before it.
     """
+
+    differentiable: ClassVar[bool] = False
 
     def attached(self, parts: Mapping[str, nn.Module]) -> AbstractContextManager[None]:
         """May hook into the modules as long as images are drawn.

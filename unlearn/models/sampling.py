@@ -104,6 +104,21 @@ class Start:
         return steps - left
 
 
+@dataclass(frozen=True)
+class Place:
+    """A step of the loop.
+
+    Attributes:
+        index: Its number, from 0.
+        total: Steps of the whole trajectory.
+        timestep: Of the latents, with shape :math:`()`.
+    """
+
+    index: int
+    total: int
+    timestep: Tensor
+
+
 def initial_noise(model: DiffusionModel, seeds: Sequence[int | Generator], resolution: int) -> Tensor:
     """Standard normal latents, one per seed.
 
@@ -175,29 +190,55 @@ def sample(
         latents = scheduler.add_noise(start.latents.to(latents), latents, timesteps[:1].repeat(count))
     for index, t in enumerate(timesteps[:until]):
         scaled = scheduler.scale_model_input(latents, t)
-        branches = guard.branches(index, prompts, parts) if guided else parts
-        prediction = model.predict(scaled.repeat(len(branches), 1, 1, 1), t, Conditioning.cat(branches))
         if guided:
-            empty, *rest = prediction.chunk(len(branches))
-            prompted, *others = rest or [empty]
-            prediction = guard.guide(
-                Step(
-                    index=index,
-                    total=len(timesteps),
-                    timestep=t,
-                    latents=scaled,
-                    conditional=prompted,
-                    unconditional=empty,
-                    extra=tuple(others),
-                    scale=sampler.guidance,
-                    noise_scale=model.noise_scale(t),
-                )
-            )
+            place = Place(index, len(timesteps), t)
+            prediction = guided_prediction(model, scaled, place, parts, sampler.guidance, guard, prompts)
+        else:
+            prediction = model.predict(scaled, t, parts[0])
         latents = scheduler.step(prediction, t, latents, return_dict=False)[0]
 
     if until is None or until >= len(timesteps):
         return latents, torch.zeros((), dtype=torch.long, device=latents.device)
     return scheduler.scale_model_input(latents, timesteps[until]), timesteps[until]
+
+
+def guided_prediction(
+    model: DiffusionModel,
+    latents: Tensor,
+    place: Place,
+    parts: Sequence[Conditioning],
+    scale: float,
+    guard: Guard,
+    prompts: Sequence[str] = (),
+) -> Tensor:
+    """What one step of the loop predicts; gradients flow as far as the guard lets them.
+
+    Arguments:
+        latents: With shape :math:`(B, C, h, w)`, as the network sees them.
+        place: Which step.
+        parts: The negative prompts, the prompts and the guard's extra prompts, :math:`B` rows each.
+        scale: Of classifier-free guidance.
+        prompts: What the prompts say.
+    """
+    branches = guard.branches(place.index, prompts, parts)
+    prediction = model.predict(
+        latents.repeat(len(branches), 1, 1, 1), place.timestep, Conditioning.cat(branches)
+    )
+    empty, *rest = prediction.chunk(len(branches))
+    prompted, *others = rest or [empty]
+    return guard.guide(
+        Step(
+            index=place.index,
+            total=place.total,
+            timestep=place.timestep,
+            latents=latents,
+            conditional=prompted,
+            unconditional=empty,
+            extra=tuple(others),
+            scale=scale,
+            noise_scale=model.noise_scale(place.timestep),
+        )
+    )
 
 
 def _rows(conditioning: Conditioning, count: int) -> Conditioning:
