@@ -61,7 +61,6 @@ class Table:
         text: What a reader has to know.
         sweeps: Its runs; a table for each concept, a row for each method.
         attacked: Runs that are also attacked, in tables of their own.
-        closer: The same for a closer look at few methods.
         sequence: Methods that erase one concept after another.
         returning: Runs that measure how fast the concept comes back.
     """
@@ -70,14 +69,13 @@ class Table:
     text: str
     sweeps: tuple[Sweep, ...] = ()
     attacked: tuple[Sweep, ...] = ()
-    closer: tuple[Sweep, ...] = ()
     sequence: tuple[Sweep, ...] = ()
     returning: tuple[Sweep, ...] = ()
 
     @property
     def parts(self) -> tuple[tuple[Sweep, ...], ...]:
         """All of its runs, by what is made of them."""
-        return self.sweeps, self.attacked, self.closer, self.sequence, self.returning
+        return self.sweeps, self.attacked, self.sequence, self.returning
 
     @property
     def methods(self) -> list[str]:
@@ -99,7 +97,6 @@ ATTACKED = (
     "+attack@eval.attacks.unlearndiffatk=unlearndiffatk", "eval.attacks.unlearndiffatk.prompts=32",
     "+attack@eval.attacks.p4d=p4d", "eval.attacks.p4d.prompts=32",
 )  # fmt: skip
-CLOSER = ("eval=robust", "eval.attacks.random_tokens.prompts=64")
 ROBUSTNESS = ("none", "esd", "uce", "uce_2023", "rece", "advunlearn", "salun")
 TABLES = {
     "closed_form": Table(
@@ -122,7 +119,6 @@ TABLES = {
         "Each method with the values of its own configuration, one seed. Attacks that ask the denoiser may "
         "ask it equally often for each prompt; random tokens are their control.",
         attacked=(Sweep(ROBUSTNESS, ("nudity", "church"), settings=("eval=robust",)),),
-        closer=(Sweep(("esd",), ("nudity", "church"), settings=CLOSER),),
         returning=(Sweep(ROBUSTNESS, ("nudity", "church"), settings=("eval=resurgence",)),),
     ),
 }
@@ -225,7 +221,7 @@ def page(name: str, table: Table, runs: Sequence[list[Path]]) -> str:
     Arguments:
         runs: The folders of each of its :attr:`Table.parts`.
     """
-    plain, attacked, closer, sequences, returning = runs
+    plain, attacked, sequences, returning = runs
     parts = [
         f"# {table.title}",
         "Pocket is a test bed: none of this is a result on Stable Diffusion.\n"
@@ -237,9 +233,6 @@ def page(name: str, table: Table, runs: Sequence[list[Path]]) -> str:
         settings = " ".join(table.attacked[0].settings)
         text = "Random tokens are the control of the attacks."
         parts += ["## Under attack", f"`{settings}`. {text}", compared(attacked), *attack_costs(attacked)]
-    if closer:
-        settings = " ".join(table.closer[0].settings)
-        parts += ["## A closer look", f"`{settings}`.", compared(closer), *attack_costs(closer)]
     if costly := [*plain, *attacked]:
         parts += ["## Cost of the erasure", costs(costly)]
     if sequences:
