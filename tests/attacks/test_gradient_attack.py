@@ -370,7 +370,9 @@ def test_gradients_go_through_the_erased_weights(tiny):
 
 def test_a_guard_is_refused(tiny):
     target = replace(target_of(tiny), erasure=SimpleNamespace(guard=object()))
-    with pytest.raises(IncompatibleError, match="this method changes none"):
+    with pytest.raises(
+        IncompatibleError, match="UnlearnDiffAtk needs gradients, and this method acts while images are drawn"
+    ):
         small().attack(target, PLAIN, generator(0))
 
 
