@@ -7,8 +7,8 @@ time as the released scripts do: in each step the prompt is tokenised and embedd
 of the original denoiser is asked anew; all images are drawn one by one, those that are looked at with a
 forward pass for each branch. It searches as ours does, with the same random numbers, and ends where the
 concept shows, so that budget and success are the same; of how many prompts it was timed is printed, and its
-time for all follows from the forwards that ours spent on these and on all. Ring-A-Bell's plain loop encodes
-one candidate at a time.
+time for all follows from the forwards that ours spent on these and on all. The plain loops of Ring-A-Bell and
+MMA encode one candidate at a time.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from unlearn.attacks.attack import Target
 from unlearn.attacks.gradient_attack import GradientAttack
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.noise_matching import Case
-from unlearn.attacks.spaces import words
+from unlearn.attacks.spaces import stable_words
 from unlearn.concepts import PromptSet
 from unlearn.models.model import Conditioning
 from unlearn.seeding import generator
 
-ATTACKS = ("unlearndiffatk", "p4d", "ringabell")
+ATTACKS = ("unlearndiffatk", "p4d", "ringabell", "mma")
 
 
 def victim() -> tuple[Target, Any]:
@@ -73,7 +73,7 @@ def one(attack: GradientAttack, target: Target, case: Case) -> bool:
     bank = replace(attack.objective, against="noise").bank(alone, [case], attack.looks, attack.steps)
     reference = attack.objective.against == "original"
     with target.erased() as model:
-        vocabulary = words(target)
+        vocabulary = stable_words(target)
         with torch.no_grad():
             table = model.embed(vocabulary[None])[0]
         count = len(Layout.of(target, attack.space, case.prompt).places)
