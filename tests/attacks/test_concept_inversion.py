@@ -13,7 +13,8 @@ from victims import misreading, never_knew
 
 from unlearn.artifacts import Store
 from unlearn.attacks.attack import AdversarialPrompts, Target
-from unlearn.attacks.concept_inversion import GUARDED, PROBES, ConceptInversion, Learning, replaced, spaced
+from unlearn.attacks.concept_inversion import ConceptInversion, replaced, spaced
+from unlearn.attacks.learned_word import GUARDED, PROBES, Learning
 from unlearn.concepts import Concept, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
 from unlearn.errors import ArtifactError, ConfigError, IncompatibleError
