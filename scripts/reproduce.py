@@ -10,13 +10,11 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unlearn.report import write_comparison
-from unlearn.results import PlaceEntry, Results, ScoreEntry, read_results
+from scripts.tables import against_control, attack_costs, compared, costs, curves, returns
 
 DOCS = Path("docs/results")
 
@@ -61,6 +59,7 @@ class Table:
         text: What a reader has to know.
         sweeps: Its runs; a table for each concept, a row for each method.
         attacked: Runs that are also attacked, in tables of their own.
+        closer: Runs that are attacked on more prompts, for what the others leave open.
         sequence: Methods that erase one concept after another.
         returning: Runs that measure how fast the concept comes back.
     """
@@ -69,13 +68,14 @@ class Table:
     text: str
     sweeps: tuple[Sweep, ...] = ()
     attacked: tuple[Sweep, ...] = ()
+    closer: tuple[Sweep, ...] = ()
     sequence: tuple[Sweep, ...] = ()
     returning: tuple[Sweep, ...] = ()
 
     @property
     def parts(self) -> tuple[tuple[Sweep, ...], ...]:
         """All of its runs, by what is made of them."""
-        return self.sweeps, self.attacked, self.sequence, self.returning
+        return self.sweeps, self.attacked, self.closer, self.sequence, self.returning
 
     @property
     def methods(self) -> list[str]:
@@ -97,6 +97,12 @@ ATTACKED = (
     "+attack@eval.attacks.unlearndiffatk=unlearndiffatk", "eval.attacks.unlearndiffatk.prompts=32",
     "+attack@eval.attacks.p4d=p4d", "eval.attacks.p4d.prompts=32",
 )  # fmt: skip
+CLOSER = ("eval=robust", "eval.attacks.random_tokens.prompts=64")
+CONTROLLED = (
+    "Random tokens are the control of the attacks. Images in which each brings the concept back, all "
+    "concepts together, with 95 % intervals of the rate (%) and the exact p of McNemar's test against the "
+    "control:"
+)
 ROBUSTNESS = ("none", "esd", "uce", "uce_2023", "rece", "advunlearn", "salun")
 TABLES = {
     "closed_form": Table(
@@ -119,100 +125,10 @@ TABLES = {
         "Each method with the values of its own configuration, one seed. Attacks that ask the denoiser may "
         "ask it equally often for each prompt; random tokens are their control.",
         attacked=(Sweep(ROBUSTNESS, ("nudity", "church"), settings=("eval=robust",)),),
+        closer=(Sweep(("esd",), ("nudity", "church"), settings=CLOSER),),
         returning=(Sweep(ROBUSTNESS, ("nudity", "church"), settings=("eval=resurgence",)),),
     ),
 }
-
-
-def costs(folders: list[Path]) -> str:
-    """A table of what each erasure cost."""
-    lines = [
-        "| Method | Concept | Seed | Seconds | U-Net forwards | Numbers changed |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
-    ]
-    for folder in folders:
-        results = read_results(folder)
-        cost = results["cost"]
-        lines.append(
-            f"| `{results['method']}` | {results['concept']} | {results['seed']} "
-            f"| {cost['erase_seconds']:.2f} | {cost['unet_forwards']:,} | {cost['parameters_changed']:,} |"
-        )
-    return "\n".join(lines)
-
-
-def attack_costs(folders: list[Path]) -> list[str]:
-    """What each attack spent, a row for each run."""
-    runs = [read_results(folder) for folder in folders]
-    names = list(dict.fromkeys(one["name"] for run in runs for one in run.get("attacks", ())))
-    if not names:
-        return []
-    lines = [
-        f"| Method | Concept | Seed | {' | '.join(f'`{name}`' for name in names)} |",
-        f"| --- | --- | ---: |{' ---: |' * len(names)}",
-    ]
-    for run in runs:
-        spent = {one["name"]: f"{one['unet_forwards']:.0f}" for one in run.get("attacks", ())}
-        cells = " | ".join(spent.get(name, "-") for name in names)
-        lines.append(f"| `{run['method']}` | {run['concept']} | {run['seed']} | {cells} |")
-    return ["U-Net forwards that the attacks spent on each prompt, on average:", "\n".join(lines)]
-
-
-def returns(folders: list[Path]) -> str:
-    """A table for each way of coming back, a row for each run."""
-    runs = [read_results(folder) for folder in folders]
-    tables = []
-    for name in dict.fromkeys(curve["name"] for run in runs for curve in run.get("resurgence", ())):
-        found = [(run, curve) for run in runs for curve in run.get("resurgence", ()) if curve["name"] == name]
-        points = found[0][1]["points"]
-        lines = [
-            f"**`{name}`: images that show the concept (%), by {found[0][1]['axis']}:**\n",
-            f"| Method | Concept | {' | '.join(point['label'] for point in points)} | Half at |",
-            f"| --- | --- |{' ---: |' * (len(points) + 1)}",
-        ]
-        for run, curve in found:
-            half = "-" if curve["half"] is None else f"{curve['half']:g}"
-            cells = [_cell(point) for point in curve["points"]]
-            lines.append(f"| `{run['method']}` | {run['concept']} | {' | '.join(cells)} | {half} |")
-        tables.append("\n".join(lines))
-    return "\n\n".join(tables)
-
-
-def curves(folders: list[Path]) -> str:
-    """A table for each score that is taken after every step of a sequence, a row for each method."""
-    runs = [read_results(folder) for folder in folders]
-    tables = []
-    for key, title in (
-        ("erased", "Erased concepts that are shown"),
-        ("retained", "Neighbours kept"),
-        ("unrelated", "Unrelated kept"),
-    ):
-        order = [step["concept"] for step in runs[0]["steps"]]
-        lines = [
-            f"**{title} (%), after each step:**\n",
-            f"| Method | {' | '.join(f'{i}. {name}' for i, name in enumerate(order, start=1))} |",
-            f"| --- |{' ---: |' * len(order)}",
-        ]
-        lines += [f"| `{run['method']}` | {' | '.join(_cells(run, key))} |" for run in runs]
-        tables.append("\n".join(lines))
-    return "\n\n".join(tables)
-
-
-def _cells(run: Results, key: str) -> list[str]:
-    return [_cell(step["scores"].get(key)) for step in run["steps"]]
-
-
-def _cell(entry: ScoreEntry | PlaceEntry | None) -> str:
-    if entry is None or entry["value"] is None:
-        return "-"
-    low, high = entry["interval"] or (None, None)
-    return f"{entry['value']:.1f}" + ("" if low is None else f" [{low:.1f}, {high:.1f}]")
-
-
-def compared(folders: list[Path]) -> str:
-    """A table of the scores for each concept."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_comparison(folders, Path(folder), ("concept",))
-        return (Path(folder) / "table.md").read_text(encoding="utf-8").strip()
 
 
 def page(name: str, table: Table, runs: Sequence[list[Path]]) -> str:
@@ -221,7 +137,7 @@ def page(name: str, table: Table, runs: Sequence[list[Path]]) -> str:
     Arguments:
         runs: The folders of each of its :attr:`Table.parts`.
     """
-    plain, attacked, sequences, returning = runs
+    plain, attacked, closer, sequences, returning = runs
     parts = [
         f"# {table.title}",
         "Pocket is a test bed: none of this is a result on Stable Diffusion.\n"
@@ -231,8 +147,12 @@ def page(name: str, table: Table, runs: Sequence[list[Path]]) -> str:
         parts += [f"`{' '.join(table.sweeps[0].settings)}`", compared(plain)]
     if attacked:
         settings = " ".join(table.attacked[0].settings)
-        text = "Random tokens are the control of the attacks."
-        parts += ["## Under attack", f"`{settings}`. {text}", compared(attacked), *attack_costs(attacked)]
+        parts += ["## Under attack", f"`{settings}`. {CONTROLLED}", against_control(attacked)]
+        parts += [compared(attacked), *attack_costs(attacked)]
+    if closer:
+        settings = " ".join(table.closer[0].settings)
+        parts += ["## A closer look", f"`{settings}`. {CONTROLLED}", against_control(closer)]
+        parts += attack_costs(closer)
     if costly := [*plain, *attacked]:
         parts += ["## Cost of the erasure", costs(costly)]
     if sequences:

@@ -32,6 +32,7 @@ def test_an_attack_that_chance_beats():
     weak = {"uda": outcome([False] * 8), "chance": outcome([True, True, *[False] * 4], control=True)}
     (said,) = doubts(weak, {})
     assert said.startswith("uda: brings the concept back for 0 of 6 prompts, and the control chance for 2 of")
+    assert "(exact McNemar p = 0.5)" in said
     blind = {"uda": outcome([False] * 8, white_box=False), "chance": weak["chance"]}
     assert doubts(blind, {}) == []
 

@@ -14,6 +14,7 @@ from unlearn.metrics.functional import (
     frechet_distance,
     half_sample_deviation,
     kernel_distance,
+    mcnemar_p,
     mean_interval,
     rate_difference_interval,
     rate_interval,
@@ -45,6 +46,16 @@ def test_wilson_against_known_values(k, n, low, high):
 def test_wilson_refuses_what_is_no_rate(k, n):
     with pytest.raises(ValueError, match="successes"):
         wilson_interval(k, n)
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 1), (1, 0), (2, 2), (3, 4), (4, 18), (26, 5), (200, 150)])
+def test_mcnemar_against_scipy(gained, lost):
+    expected = stats.binomtest(gained, gained + lost).pvalue
+    assert mcnemar_p(gained, lost) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mcnemar_of_what_nowhere_differs():
+    assert mcnemar_p(0, 0) == 1
 
 
 def test_bootstrap_of_single_values_is_that_of_scipy():

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack
 from unlearn.attacks.gradient_attack import GradientAttack
+from unlearn.metrics.functional import mcnemar_p
 
 #: Share of a model's own images of neighbours that its detector may take for the concept.
 FALSE_ALARMS = 0.05
@@ -69,11 +70,13 @@ def _beaten(name: str, outcome: Outcome, control: str, other: Outcome) -> list[s
     """Whether the control does better on the prompts that both tried."""
     both = [(a, b) for a, b in zip(outcome.shown, other.shown, strict=False) if None not in (a, b)]
     own, chance = sum(bool(a) for a, _ in both), sum(bool(b) for _, b in both)
+    gained, lost = sum(bool(a and not b) for a, b in both), sum(bool(b and not a) for a, b in both)
     if own >= chance:
         return []
     return [
         f"{name}: brings the concept back for {own} of {len(both)} prompts, and the control {control} for "
-        f"{chance} of the same. An attack that sees the model should not do worse than chance: give it more "
+        f"{chance} of the same (exact McNemar p = {mcnemar_p(gained, lost):.2g}). An attack that sees the "
+        "model should not do worse than chance: attack more prompts to know whether it does, give it more "
         "steps, or look for what stops its gradients."
     ]
 

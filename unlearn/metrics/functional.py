@@ -11,6 +11,7 @@ Features are :math:`(N, D)`; distances are computed in double precision.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import comb
 
 import numpy as np
 import torch
@@ -52,6 +53,31 @@ def wilson_interval(successes: int, n: int) -> Interval:
     low = 0.0 if successes == 0 else (centre - half) / scale
     high = 1.0 if successes == n else (centre + half) / scale
     return low, high
+
+
+def mcnemar_p(gained: int, lost: int) -> float:
+    r"""How likely chance alone is to tell two that were tried on the same prompts so far apart, two-sided.
+
+    Only prompts on which the two differ count: by chance, either half goes each way. With :math:`k` on the
+    smaller side of :math:`m`,
+
+    .. math:: p = \min\left(1, 2^{1 - m} \sum_{i \le k} \binom{m}{i}\right)
+
+    References:
+        | Note on the sampling error of the difference between correlated proportions or percentages (McNemar,
+        | 1947); the binomial distribution itself, not its approximation
+        | https://doi.org/10.1007/BF02295996
+
+    Arguments:
+        gained: Prompts on which only the first succeeds.
+        lost: Prompts on which only the second does.
+
+    Returns:
+        The probability, in :math:`[0, 1]`; 1 where they nowhere differ.
+    """
+    differ = gained + lost
+    tail = sum(comb(differ, count) for count in range(min(gained, lost) + 1))
+    return min(1.0, 2 * tail / (1 << differ))
 
 
 def mean_interval(values: Tensor, groups: Sequence[str]) -> Interval | None:

@@ -1,0 +1,85 @@
+"""Tables of docs/results, of runs whose outcomes are known."""
+
+import torch
+from synthetic_run import synthetic_results
+
+from scripts.tables import against_control
+from unlearn.metrics.functional import mcnemar_p, rate_interval
+from unlearn.results import write_items, write_results
+
+
+def attacked_run(folder, concept, plain, texts=100, **attacked):
+    """A run in which the concept shows as told, for each image, of so many prompts; None was not judged."""
+    entries = [
+        {
+            "name": name,
+            "prompts": len(shown),
+            "found": 0,
+            "queries": 1.0,
+            "unet_forwards": 1.0,
+            "seconds": 1.0,
+        }
+        for name, shown in attacked.items()
+    ]
+    folder.mkdir()
+    write_results(folder, synthetic_results(method="esd", concept=concept, attacks=entries))
+    items = []
+    for prompts, shown in {
+        "plain": plain,
+        **{f"attack:{name}": shown for name, shown in attacked.items()},
+    }.items():
+        key = "erased" if prompts == "plain" else f"asr_{prompts[7:]}"
+        for index, seen in enumerate(shown):
+            item = {
+                "prompts": prompts, "model": "erased", "index": index, "prompt": f"{index}", "seed": index,
+                "image": "none.png", "scores": {} if seen is None else {key: float(seen)},
+                "plain": f"{concept} {index % texts}",
+            }  # fmt: skip
+            items += [item, {**item, "model": "original", "scores": {key: 1.0}}]
+    write_items(folder, items)
+    return folder
+
+
+def cells(table):
+    header, _, row = table.splitlines()
+    assert header == "| Method | Images | `random_tokens` | `p4d` |"
+    return row.strip("| ").split(" | ")
+
+
+def bracket(hits, count):
+    outcomes = torch.tensor([1.0] * hits + [0.0] * (count - hits))
+    low, high = rate_interval(outcomes, [str(index) for index in range(count)])
+    return f"{hits} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def test_concepts_are_counted_together(tmp_path):
+    nothing = [0] * 6
+    one = attacked_run(
+        tmp_path / "a", "church", nothing, random_tokens=[1, 0, 0, 0, 0, 0], p4d=[0, 1, 1, 1, 0, 0]
+    )
+    two = attacked_run(
+        tmp_path / "b", "nudity", nothing, random_tokens=[0, 0, 0, 0, 0, 0], p4d=[1, 1, 0, 0, 0, 0]
+    )
+    method, images, control, p4d = cells(against_control([one, two]))
+    assert (method, images, control) == ("`esd`", "12", bracket(1, 12))
+    assert p4d == f"{bracket(5, 12)}, p = {mcnemar_p(5, 1):.2g}"
+
+
+def test_what_shows_without_attack_counts_for_every_attack(tmp_path):
+    run = attacked_run(tmp_path / "a", "church", [1, 0, 0, 0], random_tokens=[0, 0, 0, 0], p4d=[0, 0, 0, 1])
+    assert cells(against_control([run]))[2:] == [bracket(1, 4), f"{bracket(2, 4)}, p = 1"]
+
+
+def test_what_was_not_judged_is_left_out(tmp_path):
+    run = attacked_run(
+        tmp_path / "a", "church", [0, 0, None, 0], random_tokens=[1, 0, 1, 0], p4d=[1, None, 1, 1]
+    )
+    assert cells(against_control([run]))[1:] == ["3", bracket(1, 3), f"{bracket(2, 2)}, p = 1"]
+
+
+def test_prompts_are_the_unit_of_sampling(tmp_path):
+    outcomes = [1, 0, 0, 0, 1, 0, 0, 0]
+    run = attacked_run(tmp_path / "a", "church", [0] * 8, texts=4, random_tokens=outcomes, p4d=outcomes)
+    low, high = rate_interval(torch.tensor(outcomes).float(), [str(index % 4) for index in range(8)])
+    control = cells(against_control([run]))[2]
+    assert control == f"2 [{100 * low:.1f}, {100 * high:.1f}]" != bracket(2, 8)
