@@ -18,7 +18,7 @@ from unlearn.seeding import generator
 #: A random model's images show nothing.
 pytestmark = pytest.mark.filterwarnings("ignore:attack. the original model's images show")
 
-MATCHING = {"images": 2, "timesteps": "uniform"}
+MATCHING = {"images": 2, "timesteps": "uniform", "least": 0.0, "together": 1}
 
 
 @pytest.mark.parametrize(

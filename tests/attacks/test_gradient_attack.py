@@ -58,11 +58,15 @@ def small(**changes) -> UnlearnDiffAtk:
     settings = {
         "prompts": 3,
         "space": AddedTokens(place="prefix", tokens=2),
-        "objective": NoiseMatching(against="noise", timesteps="ascending", draws=None, images=2),
+        "objective": NoiseMatching(
+            against="noise", timesteps="ascending", least=0.0, draws=None, together=1, images=2
+        ),
         "search": TokenDistributions(lr=0.1, weight_decay=0.1, init="uniform"),
         "looks": 2,
         "steps": 3,
+        "choose": "latest",
         "images": 1,
+        "confirm": 0,
         "batch_size": 3,
     }
     return UnlearnDiffAtk(**{**settings, **changes})
@@ -77,7 +81,9 @@ def assert_same(one: AdversarialPrompts, other: AdversarialPrompts) -> None:
 
 def p4d(**changes) -> P4D:
     settings = {
-        "objective": NoiseMatching(against="original", timesteps="uniform", draws=None, images=2),
+        "objective": NoiseMatching(
+            against="original", timesteps="uniform", least=0.0, draws=None, together=1, images=2
+        ),
         "search": NearestTokens(lr=0.1, weight_decay=0.1),
     }
     return P4D(**{**vars(small()), **settings, **changes})
@@ -133,7 +139,12 @@ def test_matches_the_authors_loss_gradient_and_step(name, golden, golden_tiny):
     count = inputs["orig_prompt_len"]
     clean, timestep = tensors["x0"][None], torch.tensor([inputs["timesteps"][0]])
     objective = NoiseMatching(
-        against="original" if inputs["task"] == "p4d" else "noise", timesteps="uniform", draws=None, images=1
+        against="original" if inputs["task"] == "p4d" else "noise",
+        timesteps="uniform",
+        least=0.0,
+        draws=None,
+        together=1,
+        images=1,
     )
     bank = Bank(objective, golden_tiny, clean, [Case(inputs["prompt"], "", 0, ())], 1, 1)
     numbers = iter(tensors["noise"])
@@ -254,7 +265,11 @@ def test_tokens_are_read_as_what_they_were_chosen_as(tiny):
 
 def test_a_concept_that_the_original_never_shows_is_refused(tiny):
     """A low rate of success would say nothing of the erasure."""
-    attack = small(objective=NoiseMatching(against="noise", timesteps="ascending", draws=None, images=3))
+    attack = small(
+        objective=NoiseMatching(
+            against="noise", timesteps="ascending", least=0.0, draws=None, together=1, images=3
+        )
+    )
     said = r"attack: none of 9 images .* shows red, .* raise the attack's objective\.images"
     with pytest.raises(IncompatibleError, match=said):
         attack.attack(target_of(tiny), PLAIN, generator(0))
@@ -320,7 +335,9 @@ def test_a_search_ends_where_the_concept_shows(tiny):
 
 def test_the_loss_of_the_true_prompt_is_that_of_the_model(tiny):
     """The bank's draws do not depend on what stands beside a case."""
-    objective = NoiseMatching(against="original", timesteps="uniform", draws=2, images=1)
+    objective = NoiseMatching(
+        against="original", timesteps="uniform", least=0.0, draws=2, together=1, images=1
+    )
     cases = [Case("a church", "red", 1, (1,)), Case("a cat", "red", 2, (2,))]
     target = target_of(tiny)
     bank = objective.bank(target, cases, looks=2, steps=3)
@@ -391,10 +408,15 @@ def test_too_long_a_prompt_is_said(tiny):
     [
         (lambda: small(looks=0), "looks: must be at least 1"),
         (
-            lambda: NoiseMatching(against="x", timesteps="uniform", draws=1, images=1),
+            lambda: NoiseMatching(against="x", timesteps="uniform", least=0.0, draws=1, together=1, images=1),
             "against: Unknown against",
         ),
-        (lambda: NoiseMatching(against="noise", timesteps="uniform", draws=0, images=1), "draws: must be"),
+        (
+            lambda: NoiseMatching(
+                against="noise", timesteps="uniform", least=0.0, draws=0, together=1, images=1
+            ),
+            "draws: must be",
+        ),
         (lambda: TokenDistributions(lr=0, weight_decay=0.1, init="uniform"), "lr: must be a number above 0"),
         (lambda: TokenDistributions(lr=1, weight_decay=0.1, init="uni"), "init: Unknown start 'uni'"),
         (lambda: NearestTokens(lr=1, weight_decay=-1), "weight_decay: must be"),

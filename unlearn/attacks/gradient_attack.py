@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
+from unlearn.attacks.attempts import CHOICES, Attempt
 from unlearn.attacks.findings import Finding, gathered, kept
 from unlearn.attacks.fitting import Fitting
 from unlearn.attacks.layout import Layout
@@ -20,6 +21,7 @@ from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.spaces import AddedTokens, content, stable_words
 from unlearn.attacks.token_searches import NearestTokens, TokenDistributions, Tokens
 from unlearn.concepts import PromptSet
+from unlearn.errors import unknown
 from unlearn.models.gradients import gradients_of
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler
@@ -34,10 +36,11 @@ PROBES = 4
 class GradientAttack(Attack):
     """Searches for tokens by gradients, and looks at images of the best now and then.
 
-    A look draws images of each prompt's tokens of choice with seeds of the attack's own. Where all of them
-    show the concept the search is over, and the prompt leaves the batch; else the tokens with which the
-    detector's probability was highest are taken in the end. Every prompt is attacked, whether or not it shows
-    the concept as it is.
+    A look draws images of some tokens for each prompt, with seeds of the attack's own. Where all of them
+    show the concept, and those that confirm it do, too, the search is over, and the prompt leaves the batch;
+    else the tokens with which the detector's probability was highest are taken in the end. A prompt leaves as
+    well where its budget does not do for another look. Every prompt is attacked, whether or not it shows the
+    concept as it is.
 
     Attributes:
         prompts: How many of the plain prompts it is tried on: the first ones.
@@ -46,7 +49,10 @@ class GradientAttack(Attack):
         search: How it becomes tokens.
         looks: How often images are looked at.
         steps: Gradient steps before each look.
+        choose: Which tokens are looked at: the ``latest`` that the search would choose, or of all that it
+            tried those with the ``lowest`` loss that have not been looked at.
         images: Images of each prompt in a look.
+        confirm: More images, from other noise, that have to show the concept before a search is over.
         batch_size: Prompts that are attacked together.
     """
 
@@ -58,10 +64,16 @@ class GradientAttack(Attack):
     search: Any
     looks: int
     steps: int
+    choose: str
     images: int
+    confirm: int
     batch_size: int
 
     def __post_init__(self) -> None:
+        if self.choose not in CHOICES:
+            raise ValueError(f"choose: {unknown('choice', self.choose, CHOICES)}")
+        if self.confirm < 0:
+            raise ValueError(f"confirm: must be at least 0, got {self.confirm}")
         for key in ("prompts", "looks", "steps", "images", "batch_size"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
@@ -70,12 +82,22 @@ class GradientAttack(Attack):
         looks = range(1, self.looks + 1)
         if not (affordable := [count for count in looks if self.forwards(count, sampler) <= budget]):
             raise too_small(budget, self.forwards(1, sampler), "one look, with what comes before it,")
-        return replace(self, looks=affordable[-1], budget=None)
+        return replace(self, looks=affordable[-1], budget=budget if self.confirm else None)
 
     def forwards(self, looks: int, sampler: Sampler) -> int:
-        """Denoiser forwards for each prompt of so many looks, if none ends the search."""
-        before = self.objective.forwards(looks * self.steps, sampler) + 2 * min(PROBES, looks * self.steps)
-        return before + looks * (self.steps + self.images * sampler.forwards)
+        """Denoiser forwards for each prompt of so many looks, if none shows the concept."""
+        before = self.objective.forwards(looks * self.steps, sampler) + 2 * self._probes(looks)
+        return before + looks * self._per_look(sampler)
+
+    def _per_look(self, sampler: Sampler) -> int:
+        return self.steps * self.objective.together + self.images * sampler.forwards
+
+    def _probes(self, looks: int) -> int:
+        return min(PROBES, self.objective.different(looks * self.steps))
+
+    def _affords(self, found: Attempt, forwards: int) -> bool:
+        """Whether the budget does for so many more for a prompt, and the last comparison of objectives."""
+        return self.budget is None or found.forwards + forwards + self._probes(self.looks) <= self.budget
 
     def attack(self, target: Target, prompts: PromptSet, generator: Generator) -> AdversarialPrompts:
         """One adversarial prompt for each of ``prompts``.
@@ -106,13 +128,13 @@ class GradientAttack(Attack):
 
     def cases(self, prompts: PromptSet, generator: Generator) -> list[Case]:
         """The prompts, each with random streams of its own that depend on its position alone."""
-        root = generator.initial_seed()
+        root, images = generator.initial_seed(), self.images + self.confirm
         return [
             Case(
                 prompt,
                 concept,
                 derive_seed(root, "case", index),
-                tuple(unseen_seed(root, index * self.images + i, prompts) for i in range(self.images)),
+                tuple(unseen_seed(root, index * images + i, prompts) for i in range(images)),
             )
             for index, (prompt, concept) in enumerate(zip(prompts.prompts, prompts.concepts, strict=True))
         ]
@@ -127,7 +149,7 @@ class GradientAttack(Attack):
             for start in range(0, len(group), self.batch_size):
                 yield group[start : start + self.batch_size]
 
-    def _together(self, target: Target, cases: Sequence[Case]) -> list[Found]:
+    def _together(self, target: Target, cases: Sequence[Case]) -> list[Attempt]:
         """Attacks some prompts in one batch."""
         begun = target.model.forwards
         bank = self.objective.bank(target, cases, self.looks, self.steps)
@@ -142,18 +164,25 @@ class GradientAttack(Attack):
                 table, len(layouts[0].places), [seeded(case.seed, "search") for case in cases]
             )
             chosen = vocabulary[tokens.best()].cpu()
-            found = [Found(case.prompt, row, spent) for case, row in zip(cases, chosen, strict=True)]
+            found = [Attempt(case.prompt, row, spent) for case, row in zip(cases, chosen, strict=True)]
             self._probe(model, bank, layouts, found)
             for look in range(self.looks):
                 begun = target.model.forwards
                 for step in range(look * self.steps, (look + 1) * self.steps):
-                    self._step(model, bank, tokens, [layouts[row] for row in live], live, step)
-                chosen = vocabulary[tokens.best()].cpu()
-                self._look(target, [cases[row] for row in live], chosen, [found[row] for row in live])
+                    self._step(model, bank, tokens, layouts, found, live, step)
                 spent = (target.model.forwards - begun) // len(live)
                 for row in live:
                     found[row].forwards += spent
-                left = [i for i, row in enumerate(live) if not found[row].shown]
+                latest = tokens.best().tolist()
+                rows = [found[row].choice(own, self.choose) for row, own in zip(live, latest, strict=True)]
+                chosen = vocabulary[torch.tensor(rows, device=vocabulary.device)].cpu()
+                self._look(target, [cases[row] for row in live], chosen, [found[row] for row in live])
+                again = self._per_look(target.sampler)
+                left = [
+                    i
+                    for i, row in enumerate(live)
+                    if not found[row].shown and self._affords(found[row], again)
+                ]
                 if not left:
                     break
                 if len(left) < len(live):
@@ -164,15 +193,15 @@ class GradientAttack(Attack):
 
     @torch.no_grad()
     def _probe(
-        self, model: DiffusionModel, bank: Bank, layouts: Sequence[Layout], found: Sequence[Found]
+        self, model: DiffusionModel, bank: Bank, layouts: Sequence[Layout], found: Sequence[Attempt]
     ) -> None:
         """Notes the objective on draws that are the same whatever the tokens: between steps, draws differ."""
         begun = model.forwards
         tokens = torch.stack([one.tokens for one in found]).to(model.device)
         conditioning = _encoded(model, layouts, model.embed(tokens))
-        total, rows = self.looks * self.steps, range(len(layouts))
-        numbers = dict.fromkeys(int((i + 0.5) * total / PROBES) for i in range(PROBES))
-        losses = torch.stack([bank.loss(number, conditioning, rows) for number in numbers]).mean(dim=0)
+        total, count = self.objective.different(self.looks * self.steps), self._probes(self.looks)
+        numbers, rows = [int((i + 0.5) * total / count) for i in range(count)], range(len(layouts))
+        losses = torch.stack([bank.one(number, conditioning, rows) for number in numbers]).mean(dim=0)
         for one, loss in zip(found, losses.tolist(), strict=True):
             one.objective.append(loss)
             one.forwards += (model.forwards - begun) // len(found)
@@ -183,14 +212,16 @@ class GradientAttack(Attack):
         bank: Bank,
         tokens: Tokens,
         layouts: Sequence[Layout],
-        rows: Sequence[int],
+        found: Sequence[Attempt],
+        live: Sequence[int],
         step: int,
     ) -> None:
-        """One gradient step for each prompt that is still under attack, in one forward pass."""
+        """One gradient step for each prompt that is still under attack, all of them together."""
+        tried = tokens.tried()
         # A gradient in half precision would be rounded away.
-        added = tokens.table[tokens.tried()].to(tokens.values.dtype).requires_grad_()
-        conditioning = _encoded(model, layouts, added)
-        (gradient,) = gradients_of(bank.loss(step, conditioning, rows).sum(), [added])
+        added = tokens.table[tried].to(tokens.values.dtype).requires_grad_()
+        losses = bank.loss(step, _encoded(model, [layouts[row] for row in live], added), live)
+        (gradient,) = gradients_of(losses.sum(), [added])
         if step == 0 and not gradient.any():
             warnings.warn(
                 f"attack: the objective of {type(self).__name__} has no gradient in the tokens, so it "
@@ -198,46 +229,46 @@ class GradientAttack(Attack):
                 "prediction stops it.",
                 stacklevel=2,
             )
+        for row, own, loss in zip(live, tried.tolist(), losses.tolist(), strict=True):
+            found[row].note(own, loss)
         with torch.no_grad():
             tokens.step(gradient)
 
-    def _look(self, target: Target, cases: Sequence[Case], chosen: Tensor, found: Sequence[Found]) -> None:
+    def _look(self, target: Target, cases: Sequence[Case], chosen: Tensor, found: Sequence[Attempt]) -> None:
         """Draws the tokens of choice and notes the best so far."""
         texts = [self.space.text(target, case.prompt, row) for case, row in zip(cases, chosen, strict=True)]
+        first = [case.images[: self.images] for case in cases]
+        seen = self._seen(target, cases, texts, first, found)
+        price = self.confirm * target.sampler.forwards
+        hits = [
+            i for i, (shown, _) in enumerate(seen) if price and shown.all() and self._affords(found[i], price)
+        ]
+        if hits:
+            own, other = [cases[i] for i in hits], [cases[i].images[self.images :] for i in hits]
+            more = self._seen(target, own, [texts[i] for i in hits], other, [found[i] for i in hits])
+            for i, (shown, probability) in zip(hits, more, strict=True):
+                seen[i] = torch.cat([seen[i][0], shown]), torch.cat([seen[i][1], probability])
+        for one, text, row, (shown, probability) in zip(found, texts, chosen, seen, strict=True):
+            one.take(text, row, shown, probability)
+
+    def _seen(
+        self,
+        target: Target,
+        cases: Sequence[Case],
+        texts: Sequence[str],
+        seeds: Sequence[Sequence[int]],
+        found: Sequence[Attempt],
+    ) -> list[tuple[Tensor, Tensor]]:
+        """What the detector says of images of each text, as many as it has seeds."""
+        begun = target.model.forwards
         images = target.draw(
-            [text for text in texts for _ in range(self.images)],
-            [seed for case in cases for seed in case.images],
+            [text for text, own in zip(texts, seeds, strict=True) for _ in own],
+            [seed for own in seeds for seed in own],
         )
-        drawn = torch.split(images, self.images)
-        for case, text, row, own, one in zip(cases, texts, chosen, drawn, found, strict=True):
-            shown, probability = target.judge(own, case.concept)
-            one.queries += 1
-            score = probability.mean().item()
-            if bool(shown.all()) or (score > one.score and not one.shown):
-                one.prompt, one.score, one.shown, one.tokens = text, score, bool(shown.all()), row
-
-
-@dataclass
-class Found:
-    """The best so far for one prompt.
-
-    Attributes:
-        prompt: Its text.
-        tokens: Its added tokens, with shape :math:`(K)`, on the CPU.
-        forwards: Denoiser forwards spent.
-        queries: Candidates that were looked at.
-        score: The detector's mean probability of the concept.
-        shown: Whether all images showed it.
-        objective: The objective for the tokens at the start, and in the end.
-    """
-
-    prompt: str
-    tokens: Tensor
-    forwards: int
-    queries: int = 0
-    score: float = -1.0
-    shown: bool = False
-    objective: list[float] = field(default_factory=list)
+        for one in found:
+            one.forwards += (target.model.forwards - begun) // len(found)
+        drawn = torch.split(images, len(seeds[0]))
+        return [target.judge(own, case.concept) for own, case in zip(drawn, cases, strict=True)]
 
 
 def _encoded(model: DiffusionModel, layouts: Sequence[Layout], added: Tensor) -> Conditioning:

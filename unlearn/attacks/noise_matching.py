@@ -53,14 +53,18 @@ class NoiseMatching:
     Attributes:
         against: ``noise`` or ``original``.
         timesteps: ``ascending``: one for each look, the least noise first; ``uniform``: any, for each draw.
+        least: Where they begin, as share of all: from 0, for all of them, to below 1, for the noisiest alone.
         draws: Different pairs of timestep and noise for each prompt, used in turn; None for new ones in each
             step.
+        together: Draws that each step takes the mean of.
         images: Images that the original model draws of each plain prompt, of which the detector chooses one.
     """
 
     against: str
     timesteps: str
+    least: float
     draws: int | None
+    together: int
     images: int
 
     def __post_init__(self) -> None:
@@ -69,12 +73,19 @@ class NoiseMatching:
                 raise ValueError(f"{key}: {unknown(key, getattr(self, key), known)}")
         if self.draws is not None and self.draws < 1:
             raise ValueError(f"draws: must be at least 1, got {self.draws}")
-        if self.images < 1:
-            raise ValueError(f"images: must be at least 1, got {self.images}")
+        if not 0 <= self.least < 1:
+            raise ValueError(f"least: must be from 0 to below 1, got {self.least}")
+        for key in ("together", "images"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+
+    def different(self, steps: int) -> int:
+        """How many different draws so many steps take."""
+        return min(self.draws or steps * self.together, steps * self.together)
 
     def forwards(self, steps: int, sampler: Sampler) -> int:
         """Denoiser forwards for each prompt beforehand, if so many steps will be taken."""
-        asked = min(self.draws or steps, steps) if self.against == "original" else 0
+        asked = self.different(steps) if self.against == "original" else 0
         return self.images * sampler.forwards + asked
 
     def bank(self, target: Target, cases: Sequence[Case], looks: int, steps: int) -> Bank:
@@ -90,7 +101,7 @@ class NoiseMatching:
         if self.against == "original":
             with torch.no_grad():
                 plain = model.encode([case.prompt for case in cases])
-                for number in range(min(self.draws or looks * steps, looks * steps)):
+                for number in range(self.different(looks * steps)):
                     latents, timesteps, _ = bank.noisy(number)
                     bank.predicted.append(model.predict(latents, timesteps, plain).cpu())
         return bank
@@ -153,30 +164,39 @@ class Bank:
     def noisy(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Latents :math:`x_t`, timesteps and noise of one draw: row by row from each case's own stream."""
         total = len(self.model.alphas_cumprod)
+        least = int(self.objective.least * total)
         noise, timesteps = [], []
         for case in self.cases:
             random = generator(case.seed, "draw", number)
             if self.objective.timesteps == "uniform":
-                timesteps.append(int(torch.randint(total, (), generator=random)))
+                timesteps.append(int(torch.randint(least, total, (), generator=random)))
             else:
-                timesteps.append(int((number // self.steps + 0.5) / self.looks * total))
+                look = number // (self.steps * self.objective.together)
+                timesteps.append(int(least + (look + 0.5) / self.looks * (total - least)))
             noise.append(torch.randn(self.clean.shape[1:], generator=random))
         t = torch.tensor(timesteps, device=self.clean.device)
         epsilon = torch.stack(noise).to(self.clean)
         return self.model.add_noise(self.clean, epsilon, t), t, epsilon
 
     def loss(self, step: int, conditioning: Conditioning, rows: Sequence[int]) -> Tensor:
-        """The loss of one candidate for each of some cases.
+        """The loss of one candidate for each of some cases, on the draws of a step.
 
         Arguments:
-            step: Number of the step, from 0.
+            step: Its number, from 0.
             conditioning: The candidates, encoded.
             rows: Which cases they are for.
 
         Returns:
             With shape :math:`(B)`.
         """
-        number = step if self.objective.draws is None else step % self.objective.draws
+        count = self.objective.together
+        numbers = range(step * count, (step + 1) * count)
+        return torch.stack([self.one(number, conditioning, rows) for number in numbers]).mean(dim=0)
+
+    def one(self, number: int, conditioning: Conditioning, rows: Sequence[int]) -> Tensor:
+        """As :meth:`loss`, on a single draw; those of all steps are numbered from 0."""
+        if self.objective.draws is not None:
+            number %= self.objective.draws
         latents, timesteps, noise = (part[list(rows)] for part in self.noisy(number))
         if self.predicted:
             wanted = self.predicted[number][list(rows)].to(latents)
