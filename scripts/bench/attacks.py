@@ -25,6 +25,7 @@ from torch import Tensor
 
 from unlearn.api import configure, erase, load_model
 from unlearn.attacks.attack import Target
+from unlearn.attacks.attempts import Attempt
 from unlearn.attacks.gradient_attack import GradientAttack
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.noise_matching import Case
@@ -72,32 +73,41 @@ def one(attack: GradientAttack, target: Target, case: Case) -> bool:
     alone = replace(target, sampler=replace(target.sampler, batch_size=1))
     bank = replace(attack.objective, against="noise").bank(alone, [case], attack.looks, attack.steps)
     reference = attack.objective.against == "original"
+    draws, together = attack.objective.draws, attack.objective.together
     with target.erased() as model:
         vocabulary = stable_words(target)
         with torch.no_grad():
             table = model.embed(vocabulary[None])[0]
         count = len(Layout.of(target, attack.space, case.prompt).places)
         tokens = attack.search.start(table, count, [generator(case.seed, "search")])
-        draws = attack.objective.draws
+        own = Attempt(case.prompt, tokens.best(), 0)
         for look in range(attack.looks):
             for step in range(look * attack.steps, (look + 1) * attack.steps):
                 layout = Layout.of(target, attack.space, case.prompt)
-                added = table[tokens.tried()].requires_grad_()
+                tried = tokens.tried()
+                added = table[tried].requires_grad_()
                 embeddings = torch.index_put(
                     layout.embeddings[None], (torch.zeros(1, 1).long(), layout.places[None]), added
                 )
                 conditioning = model.encode_embeddings(embeddings, torch.tensor([layout.end]))
-                latents, t, noise = bank.noisy(step if draws is None else step % draws)
-                wanted = model.target(bank.clean, noise, t)
-                if reference:
-                    wanted = predicted(original, target, latents, t, case.prompt)
-                loss = (model.predict(latents, t, conditioning) - wanted).square().mean()
+                losses = []
+                for number in range(step * together, (step + 1) * together):
+                    latents, t, noise = bank.noisy(number if draws is None else number % draws)
+                    wanted = model.target(bank.clean, noise, t)
+                    if reference:
+                        wanted = predicted(original, target, latents, t, case.prompt)
+                    losses.append((model.predict(latents, t, conditioning) - wanted).square().mean())
+                loss = torch.stack(losses).mean()
                 (gradient,) = torch.autograd.grad(loss, added)
+                own.note(tried[0].tolist(), loss.item())
                 with torch.no_grad():
                     tokens.step(gradient)
-            text = attack.space.text(target, case.prompt, vocabulary[tokens.best()][0])
-            images = torch.cat([drawn(target, model, text, seed) for seed in case.images])
-            if bool(target.judge(images, case.concept)[0].all()):
+            chosen = torch.tensor(own.choice(tokens.best()[0].tolist(), attack.choose))
+            text = attack.space.text(target, case.prompt, vocabulary[chosen])
+            # Those that confirm a success are drawn only if there is one.
+            if all(
+                bool(target.judge(drawn(target, model, text, seed), case.concept)[0]) for seed in case.images
+            ):
                 return True
     return False
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from test_gradient_attack import PLAIN, small, target_of
 
+from unlearn.attacks.gradient_attack import GradientAttack
 from unlearn.attacks.noise_matching import NoiseMatching
 from unlearn.attacks.objectives import DetectorScore
 from unlearn.attacks.random_tokens import RandomTokens
@@ -18,15 +20,16 @@ from unlearn.seeding import generator
 #: A random model's images show nothing.
 pytestmark = pytest.mark.filterwarnings("ignore:attack. the original model's images show")
 
-MATCHING = {"images": 2, "timesteps": "uniform", "least": 0.0, "together": 1}
+MATCHING = {"images": 2, "timesteps": "uniform", "least": 0.0}
 
 
 @pytest.mark.parametrize(
     "objective",
     [
-        NoiseMatching(against="noise", draws=None, **MATCHING),
-        NoiseMatching(against="original", draws=4, **MATCHING),
-        NoiseMatching(against="original", draws=None, **MATCHING),
+        NoiseMatching(against="noise", draws=None, together=1, **MATCHING),
+        NoiseMatching(against="noise", draws=2, together=3, **MATCHING),
+        NoiseMatching(against="original", draws=4, together=1, **MATCHING),
+        NoiseMatching(against="original", draws=None, together=2, **MATCHING),
     ],
 )
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
@@ -43,6 +46,31 @@ def test_what_a_search_costs_is_known_before(tiny, objective, guidance):
     assert replace(attack, budget=10**6).bounded(target.sampler, PLAIN) == attack
     with pytest.raises(ConfigError, match=rf"budget: one look, .* takes {costs[0]} denoiser forwards, got"):
         replace(attack, budget=costs[0] - 1).bounded(target.sampler, PLAIN)
+
+
+def test_a_success_that_is_not_confirmed_leaves_fewer_looks_within_the_budget(tiny, monkeypatch):
+    """What confirming costs is paid from the same budget, prompt by prompt."""
+    target, seen = target_of(tiny), GradientAttack._seen
+
+    def once(self, target, cases, texts, seeds, found):
+        confirming = seeds[0] == cases[0].images[self.images :]
+        judged = seen(self, target, cases, texts, seeds, found)
+        shows = [case.prompt == "church" and not confirming for case in cases]
+        return [(torch.full_like(one, show), other) for show, (one, other) in zip(shows, judged, strict=True)]
+
+    monkeypatch.setattr(GradientAttack, "_seen", once)
+    attack = small(looks=4, confirm=1)
+    look, all_of_them = 3 + 4, attack.forwards(4, target.sampler)
+    free = attack.attack(target, PLAIN, generator(0))
+    assert free.forwards == (all_of_them, all_of_them, all_of_them + 4 * 4)
+    assert free.found == (False, False, False)
+    within = replace(attack, budget=all_of_them).bounded(target.sampler, PLAIN)
+    found = within.attack(target, PLAIN, generator(0))
+    # Two looks less for one prompt, which pay for confirming two; the others look as often as they may.
+    assert found.forwards[:2] == (all_of_them, all_of_them)
+    assert found.forwards[2] <= all_of_them < found.forwards[2] + look + 4
+    assert found.queries == (4, 4, 2)
+    assert found.queries[:2] == free.queries[:2]
 
 
 def test_a_search_of_images_is_bounded_by_their_number(tiny):

@@ -14,6 +14,7 @@ from tiny_checkpoint import tiny_settings
 from torch.nn.functional import one_hot
 
 from unlearn.attacks.attack import AdversarialPrompts, Target
+from unlearn.attacks.attempts import Attempt
 from unlearn.attacks.gradient_attack import P4D, UnlearnDiffAtk
 from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
 from unlearn.attacks.spaces import AddedTokens
@@ -333,6 +334,71 @@ def test_a_search_ends_where_the_concept_shows(tiny):
     assert never.forwards == (2 * 4 + 2 * (3 + 4) + 2 * 4,) * 3
 
 
+def test_a_success_is_over_once_it_is_confirmed(tiny):
+    found = small(confirm=2).attack(target_of(tiny, threshold=0.0), PLAIN, generator(3))
+    assert (found.found, found.queries) == ((True,) * 3, (1,) * 3)
+    assert found.forwards == (2 * 4 + 3 + (1 + 2) * 4 + 2 * 4,) * 3
+    cases = small(confirm=2).cases(PLAIN, generator(3))
+    seeds = [seed for case in cases for seed in case.images]
+    assert len(set(seeds)) == 9
+    assert not set(seeds) & set(PLAIN.seeds)
+
+
+@pytest.mark.parametrize("attack", [small(looks=3), p4d(looks=3)], ids=["unlearndiffatk", "p4d"])
+def test_what_lost_least_is_looked_at_and_nothing_twice(tiny, monkeypatch, attack):
+    choice, looked = Attempt.choice, {}
+
+    def watched(self, latest, choose):
+        known = {row: sum(own) / len(own) for row, own in self.losses.items() if row not in self.looked}
+        found = choice(self, latest, choose)
+        assert known[tuple(found)] == min(known.values())
+        looked.setdefault(id(self), []).append(tuple(found))
+        return found
+
+    monkeypatch.setattr(Attempt, "choice", watched)
+    replace(attack, choose="lowest").attack(target_of(tiny), PLAIN, generator(3))
+    assert [len(set(rows)) for rows in looked.values()] == [3, 3, 3]
+
+
+def test_the_best_of_what_was_looked_at_is_kept():
+    attempt = Attempt("a", torch.tensor([0]), 0)
+    assert attempt.choice([4], "lowest") == [4]  # nothing was tried
+    attempt.note([1], 0.5)
+    attempt.note([2], 0.1)
+    attempt.note([2], 0.7)
+    attempt.note([3], 0.6)
+    assert [attempt.choice([9], "lowest") for _ in range(4)] == [[2], [1], [3], [9]]
+    assert attempt.choice([2], "latest") == [2]
+    yes, no = torch.tensor([True]), torch.tensor([False])
+    attempt.take("b", torch.tensor([1]), no, torch.tensor([0.4]))
+    attempt.take("c", torch.tensor([2]), torch.tensor([True, False]), torch.tensor([0.6, 0.1]))
+    assert (attempt.prompt, attempt.shown, attempt.queries) == ("b", False, 2)
+    attempt.take("d", torch.tensor([3]), yes, torch.tensor([0.3]))
+    assert (attempt.prompt, attempt.tokens.tolist(), attempt.shown) == ("d", [3], True)
+
+
+@pytest.mark.parametrize("timesteps", ["ascending", "uniform"])
+def test_a_step_takes_the_mean_over_draws_of_the_noisier_part(tiny, timesteps):
+    objective = NoiseMatching(
+        against="noise", timesteps=timesteps, least=0.6, draws=None, together=3, images=1
+    )
+    cases = [Case("a church", "red", 1, (1,)), Case("a cat", "red", 2, (2,))]
+    bank = objective.bank(target_of(tiny), cases, looks=2, steps=4)
+    drawn = torch.stack([bank.noisy(number)[1] for number in range(2 * 4 * 3)])
+    assert drawn.min() >= 600
+    assert drawn.max() < 1000
+    if timesteps == "ascending":  # one for each look
+        assert drawn[:12].unique().tolist() == [700]
+        assert drawn[12:].unique().tolist() == [900]
+    else:
+        assert len(drawn.unique()) > 20
+    with torch.no_grad():
+        text = tiny.encode(["a dog", "a dog"])
+        singles = torch.stack([bank.one(number, text, [0, 1]) for number in (6, 7, 8)])
+        assert torch.allclose(bank.loss(2, text, [0, 1]), singles.mean(dim=0))
+        assert (singles.std(dim=0) > 0).all()
+
+
 def test_the_loss_of_the_true_prompt_is_that_of_the_model(tiny):
     """The bank's draws do not depend on what stands beside a case."""
     objective = NoiseMatching(
@@ -407,6 +473,10 @@ def test_too_long_a_prompt_is_said(tiny):
     ("build", "said"),
     [
         (lambda: small(looks=0), "looks: must be at least 1"),
+        (lambda: small(confirm=-1), "confirm: must be at least 0"),
+        (lambda: small(choose="best"), "choose: Unknown choice 'best'"),
+        (lambda: replace(small().objective, least=1.0), "least: must be from 0 to below 1"),
+        (lambda: replace(small().objective, together=0), "together: must be at least 1"),
         (
             lambda: NoiseMatching(against="x", timesteps="uniform", least=0.0, draws=1, together=1, images=1),
             "against: Unknown against",
