@@ -97,7 +97,7 @@ ATTACKED = (
     "+attack@eval.attacks.unlearndiffatk=unlearndiffatk", "eval.attacks.unlearndiffatk.prompts=32",
     "+attack@eval.attacks.p4d=p4d", "eval.attacks.p4d.prompts=32",
 )  # fmt: skip
-CLOSER = ("eval=robust", "eval.attacks.random_tokens.prompts=64")
+CLOSER = ("eval=robust", "eval.attacks.random_tokens.prompts=32")
 CONTROLLED = (
     "Random tokens are the control of the attacks. Images in which each brings the concept back, all "
     "concepts together, with 95 % intervals of the rate (%) and the exact p of McNemar's test against the "
@@ -125,7 +125,7 @@ TABLES = {
         "Each method with the values of its own configuration, one seed. Attacks that ask the denoiser may "
         "ask it equally often for each prompt; random tokens are their control.",
         attacked=(Sweep(ROBUSTNESS, ("nudity", "church"), settings=("eval=robust",)),),
-        closer=(Sweep(("esd",), ("nudity", "church"), settings=CLOSER),),
+        closer=(Sweep(("esd",), ("nudity", "church"), (0, 1, 2), CLOSER),),
         returning=(Sweep(ROBUSTNESS, ("nudity", "church"), settings=("eval=resurgence",)),),
     ),
 }
