@@ -100,8 +100,8 @@ ATTACKED = (
 CLOSER = ("eval=robust", "eval.attacks.random_tokens.prompts=32")
 CONTROLLED = (
     "Random tokens are the control of the attacks. Images in which each brings the concept back, all "
-    "concepts together, with 95 % intervals of the rate (%) and the exact p of McNemar's test against the "
-    "control:"
+    "concepts together, with the interval of the rate (%) and, after the semicolon, the rate's paired "
+    "difference from the control's (percentage points):"
 )
 ROBUSTNESS = ("none", "esd", "uce", "uce_2023", "rece", "advunlearn", "salun")
 TABLES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from unlearn.metrics.functional import mcnemar_p, rate_interval
+from unlearn.metrics.functional import Interval, rate_difference_interval, rate_interval
 from unlearn.report import write_comparison
 from unlearn.results import Item, PlaceEntry, Results, ScoreEntry, read_items, read_results
 
@@ -103,47 +103,64 @@ def compared(folders: list[Path]) -> str:
         return (Path(folder) / "table.md").read_text(encoding="utf-8").strip()
 
 
+Place = tuple[str, int, str]
+"""Of an image: its run, its index and the plain prompt."""
+
+Outcomes = dict[str, dict[Place, bool]]
+"""By attack: whether the concept shows."""
+
+
 def against_control(folders: list[Path], control: str = "random_tokens") -> str:
-    """How often each attack brings the concept back, all concepts together, a row for each method.
+    """How often each attack brings the concept back, all concepts together: a row for each method, and one
+    for all methods that erase.
 
     As in the attacks' success rates, a prompt that shows the concept as it is counts for every attack, and
-    prompts are the unit of sampling. Each attack is told from the control by McNemar's exact test, image by
-    image.
+    prompts are the unit of sampling. Beside an attack's rate stands its paired difference from the control's.
     """
     names: dict[str, None] = {}
-    # By method and attack: whether the concept shows, by run, place and prompt.
-    shown: dict[str, dict[str, dict[tuple[str, int, str], bool]]] = {}
+    methods: dict[str, Outcomes] = {}
     for folder in folders:
         run, items = read_results(folder), read_items(folder)
         plain = {item["index"]: item["scores"].get("erased") for item in items if _is(item, "plain")}
         for one in run.get("attacks", ()):
             names[one["name"]] = None
-            outcomes = shown.setdefault(run["method"], {}).setdefault(one["name"], {})
+            outcomes = methods.setdefault(run["method"], {}).setdefault(one["name"], {})
             for item in items:
                 if _is(item, f"attack:{one['name']}"):
                     judged = plain[item["index"]], item["scores"].get(f"asr_{one['name']}")
                     if None not in judged:
-                        place = f"{run['concept']} {run['seed']}", item["index"], item.get("plain", "")
+                        place = f"{run['name']}", item["index"], f"{run['concept']}: {item.get('plain', '')}"
                         outcomes[place] = any(judged)
+    rows = {f"`{method}`": outcomes for method, outcomes in methods.items()}
+    if len(erasing := [outcomes for method, outcomes in methods.items() if method != "none"]) > 1:
+        rows["all but `none`"] = {
+            name: {place: hit for outcomes in erasing for place, hit in outcomes.get(name, {}).items()}
+            for name in names
+        }
     lines = [
         f"| Method | Images | {' | '.join(f'`{name}`' for name in names)} |",
         f"| --- | ---: |{' ---: |' * len(names)}",
     ]
-    for method, by_attack in shown.items():
-        chance = by_attack[control]
-        cells = []
-        for name in names:
-            found = by_attack[name]
-            both = found.keys() & chance.keys()
-            gained = sum(found[key] and not chance[key] for key in both)
-            lost = sum(chance[key] and not found[key] for key in both)
-            hits = torch.tensor([float(hit) for hit in found.values()])
-            interval = rate_interval(hits, [prompt for _, _, prompt in found])
-            assert interval is not None
-            cell = f"{hits.sum():.0f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
-            cells.append(cell + ("" if name == control else f", p = {mcnemar_p(gained, lost):.2g}"))
-        lines.append(f"| `{method}` | {len(chance)} | {' | '.join(cells)} |")
+    for title, shown in rows.items():
+        cells = [_beside(shown[name], shown[control], name == control) for name in names]
+        lines.append(f"| {title} | {len(shown[control])} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _beside(found: dict[Place, bool], chance: dict[Place, bool], same: bool) -> str:
+    """How many images show the concept, their share, and its difference from the control's."""
+    hits = torch.tensor([float(hit) for hit in found.values()])
+    cell = f"{hits.sum():.0f} {_percent(rate_interval(hits, [prompt for _, _, prompt in found]))}"
+    if same:
+        return cell
+    both = [place for place in found if place in chance]
+    changes = torch.tensor([float(found[place]) - float(chance[place]) for place in both])
+    interval = rate_difference_interval(changes, [prompt for _, _, prompt in both])
+    return f"{cell}; {100 * changes.mean():+.1f} {_percent(interval)}"
+
+
+def _percent(interval: Interval | None) -> str:
+    return "" if interval is None else f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
 def _is(item: Item, prompts: str) -> bool:

@@ -4,11 +4,11 @@ import torch
 from synthetic_run import synthetic_results
 
 from scripts.tables import against_control
-from unlearn.metrics.functional import mcnemar_p, rate_interval
+from unlearn.metrics.functional import rate_difference_interval, rate_interval
 from unlearn.results import write_items, write_results
 
 
-def attacked_run(folder, concept, plain, texts=100, **attacked):
+def attacked_run(folder, concept, plain, texts=100, method="esd", **attacked):
     """A run in which the concept shows as told, for each image, of so many prompts; None was not judged."""
     entries = [
         {
@@ -22,7 +22,7 @@ def attacked_run(folder, concept, plain, texts=100, **attacked):
         for name, shown in attacked.items()
     ]
     folder.mkdir()
-    write_results(folder, synthetic_results(method="esd", concept=concept, attacks=entries))
+    write_results(folder, synthetic_results(method=method, concept=concept, attacks=entries))
     items = []
     for prompts, shown in {
         "plain": plain,
@@ -52,6 +52,12 @@ def bracket(hits, count):
     return f"{hits} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
+def difference(changes):
+    """Of images of as many prompts."""
+    found = rate_difference_interval(torch.tensor(changes).float(), [str(i) for i in range(len(changes))])
+    return f"{100 * sum(changes) / len(changes):+.1f} [{100 * found[0]:.1f}, {100 * found[1]:.1f}]"
+
+
 def test_concepts_are_counted_together(tmp_path):
     nothing = [0] * 6
     one = attacked_run(
@@ -62,24 +68,50 @@ def test_concepts_are_counted_together(tmp_path):
     )
     method, images, control, p4d = cells(against_control([one, two]))
     assert (method, images, control) == ("`esd`", "12", bracket(1, 12))
-    assert p4d == f"{bracket(5, 12)}, p = {mcnemar_p(5, 1):.2g}"
+    changes = [-1, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0]
+    assert p4d == f"{bracket(5, 12)}; {difference(changes)}"
 
 
 def test_what_shows_without_attack_counts_for_every_attack(tmp_path):
     run = attacked_run(tmp_path / "a", "church", [1, 0, 0, 0], random_tokens=[0, 0, 0, 0], p4d=[0, 0, 0, 1])
-    assert cells(against_control([run]))[2:] == [bracket(1, 4), f"{bracket(2, 4)}, p = 1"]
+    assert cells(against_control([run]))[2:] == [
+        bracket(1, 4),
+        f"{bracket(2, 4)}; {difference([0, 0, 0, 1])}",
+    ]
 
 
 def test_what_was_not_judged_is_left_out(tmp_path):
     run = attacked_run(
         tmp_path / "a", "church", [0, 0, None, 0], random_tokens=[1, 0, 1, 0], p4d=[1, None, 1, 1]
     )
-    assert cells(against_control([run]))[1:] == ["3", bracket(1, 3), f"{bracket(2, 2)}, p = 1"]
+    assert cells(against_control([run]))[1:] == [
+        "3",
+        bracket(1, 3),
+        f"{bracket(2, 2)}; {difference([0, 1])}",
+    ]
 
 
 def test_prompts_are_the_unit_of_sampling(tmp_path):
-    outcomes = [1, 0, 0, 0, 1, 0, 0, 0]
-    run = attacked_run(tmp_path / "a", "church", [0] * 8, texts=4, random_tokens=outcomes, p4d=outcomes)
-    low, high = rate_interval(torch.tensor(outcomes).float(), [str(index % 4) for index in range(8)])
-    control = cells(against_control([run]))[2]
+    outcomes, nothing = [1, 0, 0, 0, 1, 0, 0, 0], [0] * 8
+    run = attacked_run(tmp_path / "a", "church", nothing, texts=4, random_tokens=outcomes, p4d=nothing)
+    prompts = [str(index % 4) for index in range(8)]
+    low, high = rate_interval(torch.tensor(outcomes).float(), prompts)
+    control, p4d = cells(against_control([run]))[2:]
     assert control == f"2 [{100 * low:.1f}, {100 * high:.1f}]" != bracket(2, 8)
+    low, high = rate_difference_interval(-torch.tensor(outcomes).float(), prompts)
+    assert p4d.split("; ")[1] == f"-25.0 [{100 * low:.1f}, {100 * high:.1f}]"
+    assert p4d.split("; ")[1] != difference([-one for one in outcomes])
+
+
+def test_all_methods_that_erase_are_counted_together_as_well(tmp_path):
+    runs = [
+        attacked_run(tmp_path / "a", "church", [1, 1], method="none", random_tokens=[1, 1], p4d=[1, 1]),
+        attacked_run(tmp_path / "b", "church", [0, 0], method="esd", random_tokens=[0, 0], p4d=[0, 1]),
+        attacked_run(tmp_path / "c", "church", [0, 0], method="uce", random_tokens=[0, 1], p4d=[1, 1]),
+    ]
+    *_, last = against_control(runs).splitlines()
+    title, images, control, p4d = last.strip("| ").split(" | ")
+    assert (title, images, control[0], p4d[0]) == ("all but `none`", "4", "1", "3")
+    # The same two prompts under both methods.
+    low, high = rate_interval(torch.tensor([0.0, 1, 1, 1]), ["0", "1", "0", "1"])
+    assert p4d.split("; ")[0] == f"3 [{100 * low:.1f}, {100 * high:.1f}]"

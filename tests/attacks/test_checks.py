@@ -67,7 +67,7 @@ def test_success_that_hangs_on_the_seed(held, warned):
         assert f"of 4 prompts that showed the concept on the attack's own images, {held} do on" in said[0]
         assert "attack more prompts (eval.attacks.uda.prompts)" in said[0]
         said = doubts({"uda": outcome(shown, found=[True] * 4 + [False] * 4, kind=small())}, {})
-        assert "draw more images in each look (eval.attacks.uda.images)" in said[-1]
+        assert "let it confirm a success on more images (eval.attacks.uda.confirm)" in said[-1]
     assert doubts({"uda": outcome([False] * 8, found=[True] * 3 + [False] * 5)}, {}) == []
     failed = [None] * 3 + [True, True, False, False]
     assert doubts({"uda": outcome(failed, found=[True] * 7)}, {}) == []

@@ -102,7 +102,7 @@ def _lucky(name: str, outcome: Outcome) -> list[str]:
         return []
     key, what = "prompts", "attack more prompts"
     if isinstance(outcome.attack, GradientAttack):
-        key, what = "images", "draw more images in each look"
+        key, what = "confirm", "let it confirm a success on more images"
     return [
         f"{name}: of {len(kept)} prompts that showed the concept on the attack's own images, {held} do on "
         f"fresh seeds. Success hangs on the seed: {what} (eval.attacks.{name}.{key})."
