@@ -129,7 +129,7 @@ def against_control(folders: list[Path], control: str = "random_tokens") -> str:
                 if _is(item, f"attack:{one['name']}"):
                     judged = plain[item["index"]], item["scores"].get(f"asr_{one['name']}")
                     if None not in judged:
-                        place = f"{run['name']}", item["index"], f"{run['concept']}: {item.get('plain', '')}"
+                        place = run["name"], item["index"], f"{run['concept']}: {item.get('plain', '')}"
                         outcomes[place] = any(judged)
     rows = {f"`{method}`": outcomes for method, outcomes in methods.items()}
     if len(erasing := [outcomes for method, outcomes in methods.items() if method != "none"]) > 1:

@@ -54,7 +54,8 @@ def test_a_concept_that_was_erased_for_its_exact_wording_comes_back(pocket, name
     assert before == 0
     assert after >= 2
     first, last = (sum(values) for values in zip(*found.objective, strict=True))
-    assert last < 0.9 * first  # most of the loss is noise that no prompt predicts
+    # Against noise, most of the loss is what no prompt predicts.
+    assert last < {"unlearndiffatk": 0.85, "p4d": 0.8}[name] * first
     if name == "unlearndiffatk":  # one of 217 words, which chance finds in 5 looks once in 43 times
         assert sum(prompt.startswith(f"{NEEDLE} ") for prompt in found.prompts.prompts) >= 2
 

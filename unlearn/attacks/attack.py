@@ -168,7 +168,8 @@ class Attack(ABC):
         return plain.limited(self.prompts)
 
     def bounded(self, sampler: Sampler, prompts: PromptSet) -> Attack:
-        """The same attack with no more to do than its budget allows, and no budget left to heed.
+        """The same attack with no more to do than its budget allows; it keeps a budget that it heeds prompt
+        by prompt, since what it does depends on what it sees.
 
         Arguments:
             prompts: What it will be tried on.

@@ -229,8 +229,9 @@ class GradientAttack(Attack):
                 "prediction stops it.",
                 stacklevel=2,
             )
-        for row, own, loss in zip(live, tried.tolist(), losses.tolist(), strict=True):
-            found[row].note(own, loss)
+        if self.choose == "lowest":
+            for row, own, loss in zip(live, tried.tolist(), losses.tolist(), strict=True):
+                found[row].note(own, loss)
         with torch.no_grad():
             tokens.step(gradient)
 
