@@ -14,7 +14,7 @@ from test_text_attack import PLAIN, mma, ringabell
 from unlearn.artifacts import Store
 from unlearn.attacks.attack import Attack, Target
 from unlearn.attacks.findings import Finding, gathered
-from unlearn.attacks.guesses import Guess, GuessingAttack, load, save
+from unlearn.attacks.guesses import Guess, GuessingAttack, guessed, load, save
 from unlearn.concepts import Concept, ConceptSet
 from unlearn.errors import ArtifactError, ConfigError, UnlearnError
 from unlearn.models.erasure import Erasure
@@ -88,6 +88,25 @@ def test_what_is_found_without_the_erased_model_is_found_once_for_all_methods(tm
     # Another original model or another concept is another attack.
     assert run(["church"], "other", one).guesses != first.guesses
     assert run(["chapel"], "sd", one).guesses != first.guesses
+
+
+def remembering(first, tried, *leaders):
+    return SimpleNamespace(
+        first=first, tried=tried, leaders=lambda: [(torch.tensor([word]), value) for word, value in leaders]
+    )
+
+
+def test_the_best_of_several_hunts_are_guessed():
+    hunts = [
+        remembering(float("nan"), 4),
+        remembering(9.0, 5, (1, 0.5), (2, 3.0)),
+        remembering(8.0, 6, (3, 1.0), (4, 1.5)),
+    ]
+    name = "?abcb".__getitem__  # the fourth word is written as the second
+    assert guessed(hunts, name, 2) == Guess(("a", "c"), (0.5, 1.0), 9.0, 15)
+    assert guessed(hunts, name, 9) == Guess(("a", "c", "b"), (0.5, 1.0, 1.5), 9.0, 15)
+    with pytest.raises(UnlearnError, match="none of 4 candidates can be taken"):
+        guessed(hunts[:1], name, 2)
 
 
 def test_guesses_come_back_from_disk_and_damage_is_said(tmp_path):

@@ -61,7 +61,7 @@ def mma(**changes) -> MMADiffusion:
         "looks": 0,
         "space": AddedTokens(place="replace", tokens=3),
         "objective": EndCosine(),
-        "search": CoordinateGradient(rounds=6, patience=6, candidates=12, top=8),
+        "search": CoordinateGradient(rounds=6, patience=6, candidates=12, top=8, starts=1),
         "vocabulary": "parts",
         "banned": True,
         "batch_size": 64,
@@ -348,7 +348,7 @@ def test_a_target_is_found_again(tiny):
         mma(
             space=space,
             banned=False,
-            search=CoordinateGradient(rounds=20, patience=20, candidates=32, top=16),
+            search=CoordinateGradient(rounds=20, patience=20, candidates=32, top=16, starts=1),
         ),
     ):
         assert attack.attack(target, prompts, generator(1)).prompts.prompts == ("cat dog",)

@@ -20,7 +20,8 @@ def genetic(**changes) -> Genetic:
 
 
 def descent(**changes) -> CoordinateGradient:
-    return CoordinateGradient(**{"rounds": 30, "patience": 30, "candidates": 24, "top": 10, **changes})
+    settings = {"rounds": 30, "patience": 30, "candidates": 24, "top": 10, "starts": 1}
+    return CoordinateGradient(**settings | changes)
 
 
 def greedy(**changes) -> Greedy:
@@ -94,6 +95,24 @@ def test_as_many_of_the_best_are_remembered_as_are_asked_for():
     assert [row.tolist() for row, _ in hunt.leaders()] == scored[best, 1:].tolist()
     assert [value for _, value in hunt.leaders()] == values[best].tolist()
     assert hunt.leaders()[0][0].tolist() == hunt.best.tolist()
+
+
+def test_several_starts_are_searches_of_their_own_for_the_same_prompt():
+    """They share what a prompt remembers, and nothing depends on the prompts beside it."""
+    planted = [[3, 17, 9], [39, 0, 21]]
+    seen = Planted(planted)
+    hunts = minimise(descent(starts=4, rounds=2), seen, WORDS, TOKENS, [generator(0), generator(1)], keep=6)
+    assert len(hunts) == 8
+    assert {row[0] for row in seen.scored[0]} == {0, 1}
+    for row in range(2):
+        own, losses = hunts[4 * row : 4 * row + 4], Planted(planted[row : row + 1])
+        assert len({hunt.first for hunt in own}) == 4
+        assert [len(hunt.leaders()) for hunt in own] == [2] * 4
+        alone = minimise(descent(starts=4, rounds=2), losses, WORDS, TOKENS, [generator(row)], keep=6)
+        assert [hunt.best.tolist() for hunt in alone] == [hunt.best.tolist() for hunt in own]
+        at = torch.stack([hunt.best for hunt in own])
+        values = losses.values(torch.zeros(4, dtype=torch.long), at)
+        assert [hunt.value for hunt in own] == values.tolist()
 
 
 def test_what_cannot_be_taken_is_no_leader_and_not_the_first():
@@ -214,6 +233,7 @@ def test_the_likeliest_swap_of_a_place_is_the_best_for_a_loss_that_is_linear():
         (lambda: genetic(mutation=1.5), "mutation: must be from 0 to 1"),
         (lambda: descent(candidates=0), "candidates: must be at least 1"),
         (lambda: descent(top=0), "top: must be at least 1"),
+        (lambda: descent(starts=0), "starts: must be at least 1"),
     ],
 )
 def test_refuses_settings_that_mean_nothing(build, said):

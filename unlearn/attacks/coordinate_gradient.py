@@ -31,16 +31,25 @@ class CoordinateGradient(TextSearch):
         patience: Steps without a better candidate after which a prompt is done.
         candidates: Swaps that are scored in each step.
         top: Words of each place that they are drawn from.
+        starts: How many searches there are for each prompt, each from other words. Single swaps are all that
+            one of them knows of around its best: where several finds are drawn, they differ only if they are
+            of several searches.
     """
 
     guided: ClassVar[bool] = True
 
     candidates: int
     top: int
+    starts: int
+
+    @property
+    def beginnings(self) -> int:
+        """As many as there are starts."""
+        return self.starts
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("candidates", "top"):
+        for key in ("candidates", "top", "starts"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
 

@@ -6,10 +6,13 @@ The search asks the original model alone, so what it finds is kept once and does
 from __future__ import annotations
 
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -128,21 +131,24 @@ class GuessingAttack(Attack):
         return replace(self, looks=min(self.looks, budget // sampler.forwards), budget=None)
 
 
-def guessed(hunt: Hunt, text: Callable[[Tensor], str]) -> Guess:
-    """What a hunt remembers.
+def guessed(hunts: Sequence[Hunt], text: Callable[[Tensor], str], keep: int) -> Guess:
+    """What the hunts for one prompt remember.
 
     Arguments:
         text: The adversarial prompt of a candidate with shape :math:`(K)`.
+        keep: How many of the best are taken.
 
     Raises:
-        UnlearnError: If it met nothing that can be taken.
+        UnlearnError: If they met nothing that can be taken.
     """
+    tried = sum(hunt.tried for hunt in hunts)
     ranked: dict[str, float] = {}
-    for candidate, value in hunt.leaders():
+    for candidate, value in sorted(chain(*(hunt.leaders() for hunt in hunts)), key=itemgetter(1)):
         ranked.setdefault(text(candidate), value)
     if not ranked:
-        raise UnlearnError(f"attack: none of {hunt.tried} candidates can be taken: raise search.rounds.")
-    return Guess(tuple(ranked), tuple(ranked.values()), hunt.first, hunt.tried)
+        raise UnlearnError(f"attack: none of {tried} candidates can be taken: raise search.rounds.")
+    first = next(hunt.first for hunt in hunts if not math.isnan(hunt.first))
+    return Guess(tuple(ranked)[:keep], tuple(ranked.values())[:keep], first, tried)
 
 
 def save(guesses: Sequence[Guess], folder: Path) -> None:

@@ -81,8 +81,10 @@ class TextAttack(GuessingAttack):
         def text(prompt: str, candidate: Tensor) -> str:
             return self.space.text(target, prompt, vocabulary[candidate])
 
+        count = self.search.beginnings
         return [
-            guessed(hunt, partial(text, prompt)) for prompt, hunt in zip(prompts.prompts, hunts, strict=True)
+            guessed(hunts[row * count : (row + 1) * count], partial(text, prompt), keep)
+            for row, prompt in enumerate(prompts.prompts)
         ]
 
 
@@ -189,7 +191,8 @@ class RingABell(TextAttack):
 
 @dataclass(kw_only=True)
 class MMADiffusion(TextAttack):
-    """Words instead of the prompt that mean the same to the text encoder, without a word of the concept.
+    """Words instead of the prompt that mean the same to the text encoder; with ``banned``, without a word of
+    the concept, which a filter of prompts would know.
 
     The text part of the attack. The authors begin with random letters; here the start is random. What their
     tokens' text is read as is not what was scored where other tokens are read in it; here it is.

@@ -62,9 +62,14 @@ class TextSearch(ABC):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
 
+    @property
+    def beginnings(self) -> int:
+        """How many hunts there are for each prompt."""
+        return 1
+
     @abstractmethod
     def start(self, words: int, tokens: int, generator: Generator) -> Hunt:
-        """The hunt for one prompt.
+        """A hunt for one prompt.
 
         Arguments:
             words: Size of the vocabulary, :math:`V`.
@@ -74,7 +79,7 @@ class TextSearch(ABC):
 
 
 class Hunt(ABC):
-    """The search for one prompt.
+    """The search for one prompt, or one of several for it.
 
     Attributes:
         at: The candidate that it stands at, with shape :math:`(K)`.
@@ -146,26 +151,31 @@ def minimise(
 
     Arguments:
         words, tokens: As in :meth:`TextSearch.start`.
-        generators: One for each prompt.
-        keep: How many of the best each remembers.
+        generators: One for each prompt; its hunts share it.
+        keep: How many of the best are remembered for each prompt, by its hunts in equal shares.
+
+    Returns:
+        The hunts, those for one prompt in a row.
     """
     from tqdm import tqdm
 
-    hunts = [search.start(words, tokens, generator) for generator in generators]
+    count = search.beginnings
+    hunts = [search.start(words, tokens, generator) for generator in generators for _ in range(count)]
     for hunt in hunts:
-        hunt.keep = keep
+        hunt.keep = math.ceil(keep / count)
     live = list(range(len(hunts)))
     for _ in tqdm(range(search.rounds), desc="attack", unit="round", disable=None):
         slopes: list[Tensor | None] = [None] * len(live)
         if search.guided:
-            slopes = list(losses.slopes(torch.tensor(live), torch.stack([hunts[row].at for row in live])))
-        asked = [hunts[row].ask(slope) for row, slope in zip(live, slopes, strict=True)]
+            places = torch.stack([hunts[each].at for each in live])
+            slopes = list(losses.slopes(torch.tensor(live) // count, places))
+        asked = [hunts[each].ask(slope) for each, slope in zip(live, slopes, strict=True)]
         counts = [len(each) for each in asked]
-        rows = torch.tensor(live).repeat_interleave(torch.tensor(counts))
+        rows = (torch.tensor(live) // count).repeat_interleave(torch.tensor(counts))
         values = losses.values(rows, torch.cat(asked)) if len(rows) else torch.empty(0)
-        for row, own, told in zip(live, asked, torch.split(values, counts), strict=True):
-            hunts[row].tell(own, told)
-        live = [row for row in live if hunts[row].stale < search.patience]
+        for each, own, told in zip(live, asked, torch.split(values, counts), strict=True):
+            hunts[each].tell(own, told)
+        live = [each for each in live if hunts[each].stale < search.patience]
         if not live:
             break
     return hunts
