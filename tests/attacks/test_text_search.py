@@ -47,7 +47,8 @@ class Planted(Losses):
 
 
 def run(search, losses, seeds, tokens=TOKENS):
-    return minimise(search, losses, WORDS, tokens, [generator(seed) for seed in seeds])
+    found = minimise(search, losses, WORDS, tokens, [generator(seed) for seed in seeds])
+    return [hunt for (hunt,) in found]
 
 
 @pytest.mark.parametrize("search", [genetic(), descent(), greedy()], ids=["genetic", "gradient", "greedy"])
@@ -88,7 +89,7 @@ def test_the_best_is_never_lost_nor_a_candidate_scored_twice_in_a_row(search):
 
 def test_as_many_of_the_best_are_remembered_as_are_asked_for():
     losses = Planted([[3, 17, 9]])
-    (hunt,) = minimise(genetic(rounds=20), losses, WORDS, TOKENS, [generator(0)], keep=5)
+    ((hunt,),) = minimise(genetic(rounds=20), losses, WORDS, TOKENS, [generator(0)], keep=5)
     scored = torch.tensor(sorted({row for batch in losses.scored for row in batch}))
     values = losses.values(scored[:, 0], scored[:, 1:])
     best = values.argsort()[:5]
@@ -102,13 +103,13 @@ def test_several_starts_are_searches_of_their_own_for_the_same_prompt():
     planted = [[3, 17, 9], [39, 0, 21]]
     seen = Planted(planted)
     hunts = minimise(descent(starts=4, rounds=2), seen, WORDS, TOKENS, [generator(0), generator(1)], keep=6)
-    assert len(hunts) == 8
+    assert [len(own) for own in hunts] == [4, 4]
     assert {row[0] for row in seen.scored[0]} == {0, 1}
     for row in range(2):
-        own, losses = hunts[4 * row : 4 * row + 4], Planted(planted[row : row + 1])
+        own, losses = hunts[row], Planted(planted[row : row + 1])
         assert len({hunt.first for hunt in own}) == 4
         assert [len(hunt.leaders()) for hunt in own] == [2] * 4
-        alone = minimise(descent(starts=4, rounds=2), losses, WORDS, TOKENS, [generator(row)], keep=6)
+        (alone,) = minimise(descent(starts=4, rounds=2), losses, WORDS, TOKENS, [generator(row)], keep=6)
         assert [hunt.best.tolist() for hunt in alone] == [hunt.best.tolist() for hunt in own]
         at = torch.stack([hunt.best for hunt in own])
         values = losses.values(torch.zeros(4, dtype=torch.long), at)
@@ -123,7 +124,7 @@ def test_what_cannot_be_taken_is_no_leader_and_not_the_first():
             )
 
     losses = Barred([[3, 17, 9]])
-    (hunt,) = minimise(genetic(rounds=8), losses, WORDS, TOKENS, [generator(0)], keep=30)
+    ((hunt,),) = minimise(genetic(rounds=8), losses, WORDS, TOKENS, [generator(0)], keep=30)
     assert 0 < len(hunt.leaders()) < 30
     assert not any((row % 2).any() for row, _ in hunt.leaders())
     assert hunt.value <= hunt.first < float("inf")
@@ -171,7 +172,7 @@ def test_a_prompt_without_progress_leaves_the_batch(search):
 
 
 def test_a_herd_of_twins_finds_something_new():
-    (hunt,) = minimise(
+    ((hunt,),) = minimise(
         genetic(population=2, rounds=200, crossover=0.0), Planted([[7]]), WORDS, 1, [generator(0)]
     )
     assert hunt.best.tolist() == [7]

@@ -58,4 +58,4 @@ class SneakyPrompt(GuessingAttack):
         streams = [seeded(root, "words", index) for index in range(len(prompts))]
         keep = max(1, self.looks)
         hunts = minimise(self.search, likeness, len(likeness.parts), self.parts, streams, keep)
-        return [guessed([hunt], partial(likeness.text, row), keep) for row, hunt in enumerate(hunts)]
+        return [guessed(own, partial(likeness.text, row), keep) for row, own in enumerate(hunts)]

@@ -81,10 +81,9 @@ class TextAttack(GuessingAttack):
         def text(prompt: str, candidate: Tensor) -> str:
             return self.space.text(target, prompt, vocabulary[candidate])
 
-        count = self.search.beginnings
         return [
-            guessed(hunts[row * count : (row + 1) * count], partial(text, prompt), keep)
-            for row, prompt in enumerate(prompts.prompts)
+            guessed(own, partial(text, prompt), keep)
+            for prompt, own in zip(prompts.prompts, hunts, strict=True)
         ]
 
 

@@ -146,7 +146,7 @@ def minimise(
     tokens: int,
     generators: Sequence[Generator],
     keep: int = 1,
-) -> list[Hunt]:
+) -> list[list[Hunt]]:
     """Runs the hunts of all prompts, each until it is out of rounds or of patience.
 
     Arguments:
@@ -155,7 +155,7 @@ def minimise(
         keep: How many of the best are remembered for each prompt, by its hunts in equal shares.
 
     Returns:
-        The hunts, those for one prompt in a row.
+        The hunts for each prompt.
     """
     from tqdm import tqdm
 
@@ -178,4 +178,4 @@ def minimise(
         live = [each for each in live if hunts[each].stale < search.patience]
         if not live:
             break
-    return hunts
+    return [hunts[first : first + count] for first in range(0, len(hunts), count)]
