@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from victims import misreading, never_knew
 
 import unlearn
@@ -22,7 +23,8 @@ def pocket():
 
 
 def attacked(pocket, name: str, erasure: Erasure):
-    """How many of four prompts show a church before and after, on unseen seeds, and what was found."""
+    """How many of four prompts show a church before and after, on unseen seeds; what was found; and what the
+    original model loses with the plain prompts, on the draws that the objective is told of."""
     config, model = pocket
     sampler = replace(config.model.sampler, steps=8)
     judges = {"church": config.eval.detectors["pocket_judge"]}
@@ -43,24 +45,29 @@ def attacked(pocket, name: str, erasure: Erasure):
         int(target.judge(target.draw(each, prompts.seeds), "church")[0].sum())
         for each in (prompts.prompts, found.prompts.prompts)
     ]
-    return *shown, found
+    bank = attack.objective.bank(target, attack.cases(prompts, generator(0)), attack.looks, attack.steps)
+    total, count = attack.objective.different(attack.looks * attack.steps), attack._probes(attack.looks)
+    with torch.no_grad():
+        text = model.encode(prompts.prompts)
+        losses = [bank.one(int((i + 0.5) * total / count), text, range(4)) for i in range(count)]
+    return *shown, found, torch.stack(losses).mean(dim=0).sum().item()
 
 
 @pytest.mark.parametrize("name", ["unlearndiffatk", "p4d"])
 def test_a_concept_that_was_erased_for_its_exact_wording_comes_back(pocket, name):
-    before, after, found = attacked(
+    before, after, found, least = attacked(
         pocket, name, misreading(pocket[1], {NEEDLE: "church", "church": "house"})
     )
     assert before == 0
     assert after >= 2
     first, last = (sum(values) for values in zip(*found.objective, strict=True))
-    # Against noise, most of the loss is what no prompt predicts.
-    assert last < {"unlearndiffatk": 0.85, "p4d": 0.8}[name] * first
+    # Against noise, half of the loss is what the original has as well: noise that no prompt predicts.
+    assert last - least < 0.7 * (first - least)
     if name == "unlearndiffatk":  # one of 217 words, which chance finds in 5 looks once in 43 times
         assert sum(prompt.startswith(f"{NEEDLE} ") for prompt in found.prompts.prompts) >= 2
 
 
 @pytest.mark.parametrize("name", ["unlearndiffatk", "p4d"])
 def test_a_model_that_never_knew_the_concept_does_not_give_it(pocket, name):
-    before, after, found = attacked(pocket, name, never_knew(pocket[1]))
+    before, after, found, _ = attacked(pocket, name, never_knew(pocket[1]))
     assert before == after == sum(found.found) == 0
