@@ -14,7 +14,7 @@ from unlearn.errors import ConfigError, unknown
 from unlearn.models import loading, source
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import SCHEDULERS, Sampler
-from unlearn.models.text import run_tower, tokenize, tower
+from unlearn.models.text import run_tower, tokenize
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 PREDICTIONS = ("epsilon", "v_prediction")
@@ -135,7 +135,7 @@ class StableDiffusionModel(DiffusionModel):
         self._unet: Any = parts["unet"]
         self._text: Any = parts["text_encoder"]
         self._vae: Any = parts["vae"]
-        self.max_tokens = tower(self._text).config.max_position_embeddings
+        self.max_tokens = int(cast(Any, self._text).config.max_position_embeddings)
         self.scheduler_config = scheduler_config
         self.prediction = scheduler_config.get("prediction_type", "epsilon")
         if self.prediction not in PREDICTIONS:
@@ -163,13 +163,13 @@ class StableDiffusionModel(DiffusionModel):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Rows of the text tower's token table."""
-        return cast(Tensor, tower(self._text).embeddings.token_embedding(tokens))
+        return cast(Tensor, self._text.get_input_embeddings()(tokens))
 
     def encode_embeddings(self, embeddings: Tensor, ends: Tensor | None = None) -> Conditioning:
         """Last hidden states after the final layer norm; there is no pooled embedding."""
         del ends
         with self.precision():
-            return Conditioning(run_tower(self._text, embeddings)[0])
+            return Conditioning(run_tower(self._text, embeddings))
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Tokens, through the table and the tower; bit for bit what ``CLIPTextModel`` gives."""

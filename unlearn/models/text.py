@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,31 +32,23 @@ def tokenize(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
     return torch.tensor(ids, dtype=torch.long)
 
 
-def tower(encoder: nn.Module) -> Any:
-    """The transformer within a ``CLIPTextModel`` or a ``CLIPTextModelWithProjection``."""
-    return getattr(encoder, "text_model", encoder)
+def run_tower(encoder: Any, embeddings: Tensor) -> Tensor:
+    """Runs token embeddings through the tower's own ``forward``, which takes token ids only.
 
-
-def run_tower(encoder: nn.Module, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """Runs token embeddings through the tower, as its own ``forward`` does with token ids.
+    The tower is called as its library means it to be, with the embeddings in place of what its table gives.
+    So masks and attention are the library's business, and the outcome is bit for bit that of ``forward``.
 
     Arguments:
         encoder: A ``CLIPTextModel`` or ``CLIPTextModelWithProjection``.
         embeddings: Token embeddings without positions, with shape :math:`(B, L, E)`.
 
     Returns:
-        The last hidden states after the final layer norm, and the input of the last layer, which SDXL reads;
-        both with shape :math:`(B, L, E)`.
+        The last hidden states after the final layer norm, with shape :math:`(B, L, E)`.
     """
-    from transformers.masking_utils import create_causal_mask
-
-    text = tower(encoder)
-    hidden = text.embeddings(inputs_embeds=embeddings)
-    mask = create_causal_mask(
-        config=text.config, inputs_embeds=hidden, attention_mask=None, past_key_values=None
-    )
-    penultimate = hidden
-    for layer in text.encoder.layers:
-        penultimate = hidden
-        hidden = layer(hidden, mask, is_causal=True)
-    return text.final_layer_norm(hidden), penultimate
+    table: nn.Module = encoder.get_input_embeddings()
+    ids = torch.zeros(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
+    hook = table.register_forward_hook(lambda _module, _ids, _rows: embeddings)
+    try:
+        return cast(Tensor, encoder(input_ids=ids).last_hidden_state)
+    finally:
+        hook.remove()
