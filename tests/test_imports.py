@@ -34,9 +34,12 @@ LAYERS = {
     "concepts": 1,
     "tracking": 1,
     "artifacts": 1,
+    "replacing": 1,
     "provenance": 1,
     "seeding": 1,
     "sentences": 1,
+    "writing": 0,
+    "locks": 0,
     "environment": 0,
     "errors": 0,
     "validation": 0,
@@ -59,7 +62,20 @@ ALLOWED = {
 HEAVY = {"diffusers", "matplotlib", "open_clip", "peft", "torchmetrics", "transformers", "wandb"}
 
 #: These answer before torch could be imported.
-LIGHT = {"cli", "errors", "artifacts", "choice", "concepts", "sentences", "results", "validation", "report"}
+LIGHT = {
+    "cli",
+    "errors",
+    "writing",
+    "locks",
+    "replacing",
+    "artifacts",
+    "choice",
+    "concepts",
+    "sentences",
+    "results",
+    "validation",
+    "report",
+}
 
 
 def part(path):

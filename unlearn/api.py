@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from unlearn import stages
-from unlearn.artifacts import Store, claim
+from unlearn.artifacts import Store, check_unused, claim
 from unlearn.concepts import ConceptSet
 from unlearn.config import RunConfig, composed, resolve
 from unlearn.evaluation import expanded, prompt_sets, requests
@@ -69,11 +69,12 @@ def erase(
     Raises:
         IncompatibleError: If the model lacks what the method requires.
         ConfigError: If concepts or hyperparameters contradict each other, or ``scratch`` holds unfinished
-            work with others.
+            work with others, or files of somebody else.
         UnlearnError: If the erasure fails or changes nothing.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if scratch is None else scratch
+        check_unused(folder)
         claim(folder, {"method": method, "concepts": concepts, "seed": seed, "after": before is not None})
         context = Context(
             seed=seed, scratch=folder, log=lambda _values, _step: None, progress=progress, meter=Meter(model)

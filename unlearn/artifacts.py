@@ -8,7 +8,6 @@ appears whole or not at all: a stage fills a hidden folder beside it, which is r
 from __future__ import annotations
 
 import enum
-import fcntl
 import hashlib
 import json
 import logging
@@ -22,6 +21,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from unlearn.errors import ArtifactError, ConfigError
+from unlearn.locks import held
+from unlearn.replacing import put
+from unlearn.writing import check_writable, write
 
 INPUTS = "inputs.json"
 MADE = "made.json"
@@ -108,11 +110,12 @@ class Store:
         folder, key = self._place(kind, inputs)
         if self._whole(folder, key, inputs):
             return folder
-        with _lock(folder.parent / f".{folder.name}.lock"):
+        with held(folder.parent / f".{folder.name}.lock"):
             if self._whole(folder, key, inputs):
                 return folder
             unfinished = folder.parent / f".{folder.name}.tmp"
-            shutil.rmtree(unfinished, ignore_errors=True)
+            if unfinished.exists():  # of a run that was killed
+                shutil.rmtree(unfinished)
             unfinished.mkdir()
             try:
                 start, before = time.perf_counter(), sum(self._uncounted)
@@ -122,9 +125,7 @@ class Store:
                 made = {"seconds": seconds, "warnings": said, "files": _checksums(unfinished)}
                 _write(unfinished / MADE, made)
                 _write(unfinished / INPUTS, plain(inputs))
-                if folder.exists():
-                    shutil.rmtree(folder)
-                unfinished.rename(folder)
+                put(unfinished, folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
             shutil.rmtree(self._scratch(kind, folder.name), ignore_errors=True)
@@ -203,14 +204,35 @@ def claim(folder: Path, inputs: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / INPUTS
     if not path.exists():
-        unfinished = path.with_suffix(".tmp")
-        _write(unfinished, plain(inputs))
-        unfinished.replace(path)
+        _write(path, plain(inputs))
     elif found := differences(_inputs(path), plain(inputs)):
         raise ConfigError(
             f"scratch: {folder} holds unfinished work with other settings: {listed(found)}. Take the same "
             "settings, or another folder."
         )
+
+
+def check_unused(folder: Path) -> None:
+    """Finds out whether a folder that a user has named can take unfinished work: it is empty, or holds some.
+
+    Raises:
+        ConfigError: If it holds anything else, which must not be taken for ours, or cannot be written to.
+    """
+    check_writable(folder, "scratch")
+    if not folder.is_dir() or _is_claim(folder / INPUTS):
+        return
+    if strange := [path for path in folder.iterdir() if not path.name.startswith(f".{INPUTS}.")]:
+        raise ConfigError(
+            f"scratch: {folder} holds files that are no unfinished work, such as {min(strange).name}. "
+            "Give an empty folder, or one that does not exist yet."
+        )
+
+
+def _is_claim(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False
 
 
 def differences(there: Any, here: Any, key: str = "") -> list[str]:
@@ -261,7 +283,7 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    write(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
 @contextmanager
@@ -275,11 +297,3 @@ def _heard() -> Iterator[list[str]]:
             said.append(str(warning.message))
         else:
             logging.getLogger("py.warnings").warning("%s: %s", warning.filename, warning.message)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Holds ``path`` for this process; the system lets go of it when the process ends, however it ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

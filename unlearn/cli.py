@@ -19,6 +19,7 @@ from pathlib import Path
 from unlearn import __version__
 from unlearn.commands import COMMANDS
 from unlearn.errors import ConfigError, IncompatibleError, UnlearnError
+from unlearn.writing import explained
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
@@ -51,7 +52,9 @@ def explain(error: Exception) -> int:
     if isinstance(error, UnlearnError):
         _say(str(error))
         return USER_ERROR if isinstance(error, ConfigError | IncompatibleError) else FAILURE
-    if _disk_full(error):
+    if isinstance(error, OSError) and (why := explained(error)):
+        _say(why)
+    elif _disk_full(error):
         where = getattr(error, "filename", None) or Path.cwd()
         _say(f"no space left on the device of {where}. Make room, and the same command goes on from here.")
     elif type(error).__name__ == "OutOfMemoryError":  # of torch, which may not even be imported

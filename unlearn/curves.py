@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from unlearn.results import CurveEntry, Measured, PlaceEntry
 from unlearn.resurgence.resurgence import Place, Resurgence, Subject
 from unlearn.seeding import derive_seed
 from unlearn.stages import Erased, Source
+from unlearn.writing import share
 
 ROLE = "plain"
 """The prompts that curves are drawn for."""
@@ -159,8 +159,8 @@ def _visited(
                 image = Path(str(place)) / image_name(index)
                 if not (scratch / image).exists():
                     raise ArtifactError(f"{scratch / image}: is missing. Delete {scratch} and run again.")
-                # Copied, for a training that goes on from its checkpoint does not come by here again.
-                shutil.copyfile(scratch / image, folder / image)
+                # Not moved, for a training that goes on from its checkpoint does not come by here again.
+                share(scratch / image, folder / image)
 
     return store.once("resurgence", inputs, make)
 

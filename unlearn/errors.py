@@ -25,6 +25,10 @@ class ArtifactError(UnlearnError):
     """A stored artifact is damaged, or belongs to other inputs than those it was asked for."""
 
 
+class WriteError(UnlearnError):
+    """Something could not be written: the disk is full, the folder read-only, the name too long."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Says that ``name`` is no ``kind``, names the nearest one, and lists them all.
 

@@ -29,6 +29,7 @@ from unlearn.models.sampling import Sampler, Start, draw
 from unlearn.models.words import Words, taught
 from unlearn.results import Item
 from unlearn.seeding import generator
+from unlearn.writing import share
 
 BLANK = 2 / 255
 """An image whose values spread less than this shows nothing."""
@@ -206,7 +207,8 @@ def generate(
         with model().erased(applied) as erased, taught(erased, words):
             draw_missing(erased, prompts, sampler, applied.guard, unfinished, str(request))
         for index in range(len(prompts)):
-            (unfinished / image_name(index)).rename(folder / image_name(index))
+            # Not moved: what is drawn must outlive a full disk, or a kill, before the artifact is whole.
+            share(unfinished / image_name(index), folder / image_name(index))
 
     return ImageSet(request, prompts, store.once("images", inputs, make))
 

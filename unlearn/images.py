@@ -19,6 +19,7 @@ from torch import Tensor
 
 from unlearn.concepts import PromptSet
 from unlearn.errors import ArtifactError
+from unlearn.writing import whole
 
 
 @dataclass(frozen=True, order=True)
@@ -74,21 +75,22 @@ def image_name(index: int) -> str:
     return f"{index:05d}.png"
 
 
-def write_image(path: Path, image: Tensor) -> None:
+def write_image(path: Path, image: Tensor, *, durable: bool = False) -> None:
     """Writes a PNG, whole or not at all.
 
     Arguments:
         image: With shape :math:`(3, H, W)` and values in :math:`[0, 1]`; rounded to 8 bits.
+        durable: Whether to wait until the disk has it. An artifact's images are settled when it is whole.
 
     Raises:
         ValueError: If a value is not finite, which no picture can show.
+        WriteError: If it cannot be written.
     """
     if not bool(image.isfinite().all()):
         raise ValueError(f"{path.name}: the image holds values that are not finite")
     pixels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    temporary = path.with_suffix(".part")
-    Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
-    temporary.replace(path)
+    with whole(path, durable=durable) as unfinished:
+        Image.fromarray(pixels).save(unfinished, format="PNG", compress_level=1)
 
 
 def read_image(path: Path) -> Tensor:

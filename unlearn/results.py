@@ -8,7 +8,6 @@ infinity, and no number stands for a missing one: what could not be measured is 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
@@ -16,6 +15,7 @@ from typing import Literal, NotRequired, TypedDict
 from unlearn.environment import Environment
 from unlearn.errors import ArtifactError
 from unlearn.validation import problems
+from unlearn.writing import write
 
 SCHEMA = 1
 """Version of the layout of ``results.json`` and ``items.jsonl``."""
@@ -295,7 +295,7 @@ def write_results(folder: Path, results: Results) -> Path:
     """
     path = Path(folder) / "results.json"
     _refuse(path, problems(results, Results, "", strict=True))
-    return _write(path, json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return write(path, json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_items(folder: Path) -> list[Item]:
@@ -329,18 +329,7 @@ def write_items(folder: Path, items: Iterable[Item]) -> Path:
     for number, item in enumerate(items, start=1):
         _refuse(path, problems(item, Item, f"line {number}", strict=True))
         lines.append(json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n")
-    return _write(path, "".join(lines))
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write(path, "".join(lines))
 
 
 def _refuse(path: Path, problems: Iterator[str]) -> None:

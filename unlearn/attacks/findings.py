@@ -12,6 +12,7 @@ from typing import NamedTuple
 from unlearn.attacks.attack import AdversarialPrompts
 from unlearn.concepts import PromptSet
 from unlearn.errors import ArtifactError
+from unlearn.writing import write
 
 
 class Finding(NamedTuple):
@@ -63,9 +64,7 @@ def kept(folder: Path | None, name: str, make: Callable[[], Sequence[Finding]]) 
             warnings.simplefilter("always")
             made = make()
         said = [str(each.message) for each in heard]
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_text(json.dumps({"findings": made, "warnings": said}, ensure_ascii=False), "utf-8")
-        unfinished.replace(path)
+        write(path, json.dumps({"findings": made, "warnings": said}, ensure_ascii=False))
     for text in said:
         warnings.warn(text, stacklevel=2)
     return made

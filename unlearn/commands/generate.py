@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from unlearn.errors import ConfigError
+from unlearn.writing import check_writable
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,16 +40,21 @@ def main(arguments: argparse.Namespace) -> None:
     changes = erasure(arguments.run) if arguments.run is not None and not arguments.original else Erasure()
     prompts = [prompt for prompt in arguments.prompt for _ in range(arguments.count)]
     seeds = [arguments.seed + i for _ in arguments.prompt for i in range(arguments.count)]
+    paths = [
+        arguments.out / f"{number:04d}-{_slug(prompt)}-s{seed}.png"
+        for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
+    ]
+    check_writable(arguments.out, "generate: --out")
+    if there := [path for path in paths if os.path.lexists(path)]:
+        raise ConfigError(f"generate: {there[0]} exists already. Give another folder with --out.")
     model = config.model.load(config.device)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    done = 0
+    drawn = iter(paths)
     with model.erased(changes) as erased:
         for batch in draw(erased, prompts, seeds, config.model.sampler, guard=changes.guard):
             for image in batch:
-                path = arguments.out / f"{done:04d}-{_slug(prompts[done])}-s{seeds[done]}.png"
-                write_image(path, image)
+                path = next(drawn)
+                write_image(path, image, durable=True)
                 print(path)
-                done += 1
 
 
 def _slug(prompt: str) -> str:

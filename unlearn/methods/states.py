@@ -14,6 +14,7 @@ from unlearn.methods.method import Context, Meter
 from unlearn.models.guards import Guard, Step
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler, sample
+from unlearn.writing import whole
 
 
 @dataclass(frozen=True)
@@ -167,9 +168,8 @@ def once(file: Path, make: Callable[[], dict[str, Tensor]], meter: Meter) -> dic
 
     if not file.exists():
         tensors = {name: tensor.contiguous() for name, tensor in make().items()}
-        unfinished = file.with_suffix(".tmp")
-        save_file(tensors, unfinished, {name: repr(value) for name, value in meter.read().items()})
-        unfinished.replace(file)
+        with whole(file) as unfinished:
+            save_file(tensors, unfinished, {name: repr(value) for name, value in meter.read().items()})
         return tensors
     try:
         with safe_open(file, "pt") as content:

@@ -18,6 +18,7 @@ from unlearn.errors import ArtifactError, IncompatibleError, UnlearnError, unkno
 from unlearn.methods.method import Context, Meter
 from unlearn.models.gradients import used_gradients
 from unlearn.models.parameters import Selection
+from unlearn.writing import whole
 
 #: Seconds between checkpoints: what a killed training loses at most.
 CHECKPOINT_SECONDS = 60.0
@@ -210,9 +211,8 @@ def _save(
         "history": history,
         "cost": meter.read(),
     }
-    unfinished = checkpoint.with_suffix(".tmp")
-    torch.save(state, unfinished)
-    unfinished.replace(checkpoint)
+    with whole(checkpoint) as unfinished:
+        torch.save(state, unfinished)
 
 
 def _resume(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from unlearn.errors import ConfigError, IncompatibleError
 from unlearn.models.maps import lora
 from unlearn.models.model import DiffusionModel, Erasure
+from unlearn.writing import check_writable, saying, settle
 
 #: What the libraries write of the machine they run on; it is nobody else's business.
 LOCAL = ("_name_or_path",)
@@ -33,6 +36,7 @@ def export(model: DiffusionModel, erasure: Erasure, folder: Path, *, as_lora: bo
 
     Raises:
         ConfigError: If there is something in ``folder``.
+        WriteError: If it cannot be written.
         IncompatibleError: If the erasure acts while sampling, so that no weights could hold it, or is to be a
             LoRA and is not one.
     """
@@ -43,15 +47,24 @@ def export(model: DiffusionModel, erasure: Erasure, folder: Path, *, as_lora: bo
             "`unlearn generate --run` draws with this one."
         )
     check_free(folder)
+    folder = folder.resolve()
     factors = lora(model, erasure) if as_lora else None
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        whole = Path(scratch) / "model"
+    with saying(folder), _beside(folder) as whole:
         if factors is None:
             with model.erased(erasure):
                 _write(model, whole)
         else:
             _write_lora(factors, whole)
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """Gives the name of a folder on the same disk, which becomes ``folder`` when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name[:100]}-", dir=folder.parent) as scratch:
+        whole = Path(scratch) / "model"
+        yield whole
+        settle(whole)
         whole.replace(folder)
 
 
@@ -59,8 +72,9 @@ def check_free(folder: Path) -> None:
     """Finds out whether something could be written to ``folder``.
 
     Raises:
-        ConfigError: If there is something already.
+        ConfigError: If there is something already, or nothing can be written there.
     """
+    check_writable(folder, "export")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"export: {folder} exists already. Give another folder, or remove it first.")
 

@@ -11,11 +11,12 @@ from markupsafe import Markup
 
 from unlearn.errors import ConfigError, unknown
 from unlearn.report import latex, markdown, resurgence, steps
-from unlearn.report.page import fill, write
+from unlearn.report.page import check_ours, filled
 from unlearn.report.plots import Point, standalone, trade_off
 from unlearn.report.record import Run
 from unlearn.report.tabulate import Row, Section, tabulate
 from unlearn.report.wording import attacks, plain, title
+from unlearn.writing import file_name, write_all
 
 GROUPS = ("model", "concept")
 
@@ -32,7 +33,7 @@ def write_comparison(run_folders: Iterable[Path], out_folder: Path, group_by: Se
         The path of ``table.html``.
 
     Raises:
-        ConfigError: If the runs cannot stand in one table.
+        ConfigError: If the runs cannot stand in one table, or files of somebody else are in the way.
         ArtifactError: If a run is damaged.
     """
     runs = [Run.read(folder) for folder in dict.fromkeys(Path(folder).resolve() for folder in run_folders)]
@@ -40,20 +41,25 @@ def write_comparison(run_folders: Iterable[Path], out_folder: Path, group_by: Se
     sections = tabulate(runs)
     plots = [_plots(section) | steps.compared(_of(section, runs)) for section in sections]
     returns = [resurgence.compared(_of(section, runs)) for section in sections]
-    write(out_folder / "table.csv", _csv(sections))
-    write(out_folder / "table.tex", "\n".join(latex.table(section) for section in sections))
-    write(out_folder / "table.md", "\n".join(_markdown(section, len(sections) > 1) for section in sections))
+    page = out_folder / "table.html"
+    texts = {
+        page: filled(
+            "table.html",
+            title=f"{len(runs)} runs",
+            sections=list(zip(sections, plots, returns, strict=True)),
+            is_pocket=any(run.is_pocket for run in runs),
+        ),
+        out_folder / "table.csv": _csv(sections),
+        out_folder / "table.tex": "\n".join(latex.table(section) for section in sections),
+        out_folder / "table.md": "\n".join(_markdown(section, len(sections) > 1) for section in sections),
+    }
     for section, found, back in zip(sections, plots, returns, strict=True):
         for name, plot in {**found, **{name: plot for name, (_, plot) in back.items()}}.items():
             suffix = f"-{section.concept}-{section.model}" if len(sections) > 1 else ""
-            write(out_folder / f"{name}{suffix}.svg", standalone(plot))
-    return fill(
-        "table.html",
-        out_folder / "table.html",
-        title=f"{len(runs)} runs",
-        sections=list(zip(sections, plots, returns, strict=True)),
-        is_pocket=any(run.is_pocket for run in runs),
-    )
+            texts[out_folder / file_name(f"{name}{suffix}.svg")] = standalone(plot)
+    check_ours(page, texts)
+    write_all(texts)
+    return page
 
 
 def _of(section: Section, runs: Sequence[Run]) -> list[Run]:
