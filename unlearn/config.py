@@ -30,6 +30,7 @@ from unlearn.metrics import METRICS
 from unlearn.models import MODELS
 from unlearn.resurgence import RESURGENCES
 from unlearn.tracking import TRACKERS
+from unlearn.writing import file_name
 
 TABLES: dict[str, Mapping[str, type]] = {
     "attack": ATTACKS,
@@ -206,7 +207,8 @@ def run_name(*, _root_: DictConfig) -> str:
     """``<method>-<concept>-<model>-s<seed>-<fingerprint>``, the same for the same run."""
     choices = _root_.hydra.runtime.choices
     concept = choices.concept if OmegaConf.is_missing(_root_.concept, "name") else _root_.concept.name
-    return "-".join([choices.method, str(concept), choices.model, f"s{_root_.seed}", signature(_root_)])
+    words = [choices.method, str(concept), choices.model, f"s{_root_.seed}", signature(_root_)]
+    return file_name("-".join(words))
 
 
 def signature(config: DictConfig) -> str:

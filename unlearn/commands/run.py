@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unlearn.config import register_schemas, resolve
+from unlearn.commands.folder import RunFolder, check_ours, check_sweep
+from unlearn.config import register_schemas, resolve, signature
 from unlearn.errors import ConfigError
+from unlearn.writing import FULL, check_writable, explained
 
 # At import, because a launcher's worker process imports this module and nothing else.
 register_schemas()
@@ -38,22 +40,26 @@ def job(config: DictConfig) -> float | None:
 
     about = HydraConfig.get()
     folder = Path(about.runtime.output_dir)
+    place = RunFolder(folder, folder / f"{about.job.name}.log")
     choices: dict[str, str] = dict(about.runtime.choices)
     try:
+        check_writable(Path(str(config.outputs)), "outputs")
         settings = resolve(config)
+        own = signature(config)
+        place.check(own)
         label = Label(
             name=folder.name,
-            fingerprint=folder.name.rpartition("-")[2],
+            fingerprint=own,
             method=choices["method"],
             model=choices["model"],
             concept=settings.concept.name,
             group=os.environ.get("WANDB_RUN_GROUP") if about.mode == RunMode.MULTIRUN else None,
         )
         plain: Any = OmegaConf.to_container(config, resolve=True)
-        results = run(settings, folder, label, plain)
+        with place.held(_described(config)):
+            results = run(settings, folder, label, plain)
     except BaseException as error:
-        if not any((folder / name).exists() for name in ("metrics.jsonl", "results.json")):
-            shutil.rmtree(folder, ignore_errors=True)
+        place.abandon()
         if not isinstance(error, Exception):
             raise
         if about.mode == RunMode.MULTIRUN:  # the others go on, and Hydra raises it again at the end
@@ -62,6 +68,16 @@ def job(config: DictConfig) -> float | None:
         _failed.append(error)  # of a single run: raised by main(), since Hydra would add words of its own
         return None
     return None if settings.objective is None else results["scores"][settings.objective]["value"]
+
+
+def _described(config: DictConfig) -> dict[str, str]:
+    """The files that tell how the run was started, as Hydra writes them where it is let."""
+    about = HydraConfig.get()
+    return {
+        "hydra.yaml": OmegaConf.to_yaml(HydraConfig.instance().cfg),
+        "config.yaml": OmegaConf.to_yaml(config),
+        "overrides.yaml": OmegaConf.to_yaml(about.overrides.task),
+    }
 
 
 def main(words: Sequence[str]) -> None:
@@ -77,6 +93,12 @@ def main(words: Sequence[str]) -> None:
     sys.argv = ["unlearn", *flags, *(word for word in words if word not in flags)]
     try:
         job()
+    except _Refused as refused:
+        raise refused.error from None
+    except OSError as error:  # of the folders that Hydra makes
+        if error.errno in FULL or (why := explained(error)) is None:
+            raise
+        raise ConfigError(why) from error
     except (HydraException, OmegaConfBaseException) as error:
         from unlearn.commands.diagnosis import diagnose
 
@@ -85,9 +107,41 @@ def main(words: Sequence[str]) -> None:
         raise _failed.pop()
 
 
-class Sweep(Callback):
-    """Gives the jobs of a sweep a common group, unless the user has named one in ``WANDB_RUN_GROUP``."""
+class _Refused(BaseException):
+    """Carries an error through Hydra, which makes a warning of every other one that a callback raises."""
+
+    def __init__(self, error: ConfigError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Start(Callback):
+    """Looks at the folders before Hydra writes to them, and gives the jobs of a sweep a common group.
+
+    A group that the user has named in ``WANDB_RUN_GROUP`` stays.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        """Is called before a single run."""
+        with _refusing():
+            check_writable(Path(config.outputs), "outputs")
+            check_writable(Path(config.hydra.run.dir), "hydra.run.dir")
+            check_ours(Path(config.hydra.run.dir), f"{config.hydra.job.name}.log")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Is called in the process that starts the jobs, whose environment they inherit."""
+        with _refusing():
+            check_writable(Path(config.outputs), "outputs")
+            check_writable(Path(config.hydra.sweep.dir), "hydra.sweep.dir")
+            check_sweep(Path(config.hydra.sweep.dir))
         os.environ.setdefault("WANDB_RUN_GROUP", time.strftime("sweep-%Y%m%d-%H%M%S"))
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        raise _Refused(error) from error
+    except OmegaConfBaseException:  # Hydra meets it again in a moment, and says it
+        return
