@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.tables import against_control, attack_costs, compared, costs, curves, returns
+from unlearn.writing import write
 
 DOCS = Path("docs/results")
 
@@ -183,10 +184,7 @@ def main() -> None:
     if arguments.methods:
         print(text)
     else:
-        DOCS.mkdir(parents=True, exist_ok=True)
-        file = DOCS / f"{name}.md"
-        file.write_text(text, encoding="utf-8")
-        print(file)
+        print(write(DOCS / f"{name}.md", text))
 
 
 if __name__ == "__main__":

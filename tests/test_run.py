@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,42 @@ def test_a_run_ends_with_results_and_a_second_one_computes_nothing(unlearn):
     for name, score in other["scores"].items():
         if not name.startswith("asr") and score["difference"] is not None:
             assert score["difference"]["value"] == 0, name
+
+
+def test_two_runs_at_once_in_a_users_folder_take_turns_and_touch_nothing_else(unlearn, tmp_path):
+    strange = [tmp_path / "victim" / name for name in ("thesis.tex", "deep/notes.txt", "0/report.html")]
+    strange += [tmp_path / "outputs" / "artifacts" / name for name in ("notes.txt", "images/notes.txt")]
+    for path in strange:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    words = ("method=uce", "hydra.run.dir=victim")
+    with ThreadPoolExecutor(2) as pool:
+        both = [each.result() for each in [pool.submit(unlearn, *words) for _ in range(2)]]
+    waited = [f"another run writes to {tmp_path / 'victim'}" in done.stderr for done in both]
+    idle = ["Nothing was computed" in done.stdout for done in both]
+    assert sorted(waited) == [False, True]
+    assert idle == waited
+    folder = folder_of(both[0])
+    results = read_results(folder)
+    assert (results["name"], len(results["fingerprint"])) == ("victim", 12)
+    read_items(folder)
+    assert {path.name for path in (folder / ".hydra").iterdir()} == {
+        "config.yaml", "hydra.yaml", "overrides.yaml"
+    }  # fmt: skip
+    assert {path.name for path in folder.iterdir()} <= {
+        ".hydra", "results.json", "items.jsonl", "metrics.jsonl", "report.html", "unlearn.log", "thesis.tex",
+        "deep", "0",
+    }  # fmt: skip
+
+    other = unlearn("method=none", "hydra.run.dir=victim", code=2)
+    assert "holds the results of another run" in other.stderr
+    assert read_results(folder) == results
+    for path in sorted({each.parent for each in tmp_path.glob("outputs/artifacts/*/*/*")}):
+        strange.append(path / "notes.txt")
+        strange[-1].write_text("mine")
+    unlearn(*words, "force=true")
+    assert [path.read_text() for path in strange] == ["mine"] * len(strange)
+    assert lasting(folder) == {**lasting(folder), "scores": results["scores"]}
 
 
 def test_a_learned_word_is_found_again_with_its_prompts(unlearn):

@@ -31,6 +31,24 @@ class Recorder(Tracker):
         self.told.append(("close", failed))
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_that_fails_leaves_a_finished_ones_numbers(finished, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for loss, failed in ((1.0, False), (2.0, True), (3.0, False)):
+        try:
+            with tracked(Silent(), tmp_path, {}, "run", None) as tracking:
+                tracking.log("erase", {"loss": loss}, 0)
+                assert json.loads(path.read_text())["loss"] == loss
+                assert not failed
+        except AssertionError:
+            assert failed
+        if finished:
+            (tmp_path / "results.json").write_text("{}")
+        kept = 1.0 if failed and finished else loss
+        assert json.loads(path.read_text())["loss"] == kept
+    assert {each.name for each in tmp_path.iterdir()} <= {"metrics.jsonl", "results.json"}
+
+
 def test_every_run_keeps_its_numbers_in_a_file(tmp_path):
     with tracked(Silent(), tmp_path, {}, "run", None) as tracking:
         tracking.log("erase", {"loss": 0.5}, 3)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from unlearn.errors import ConfigError
 from unlearn.locks import held
@@ -20,9 +21,6 @@ RESULTS = ("metrics.jsonl", "results.json")
 #: What a run writes into its folder, beside its log.
 OWN = (HYDRA, LOCK, *RESULTS, "items.jsonl", "report.html", "wandb")
 
-#: When this process began, or near it: what is older was made by others.
-_BEGAN = time.time()
-
 
 @dataclass
 class RunFolder:
@@ -33,6 +31,9 @@ class RunFolder:
         log: The file in it that libraries' logs go to.
     """
 
+    #: When this process began with the command, or was started for it: what is older was made by others.
+    began: ClassVar[float] = time.time()
+
     path: Path
     log: Path
     _made_here: bool = field(init=False)
@@ -40,7 +41,7 @@ class RunFolder:
 
     def __post_init__(self) -> None:
         # The time at which a folder changed last is that of its making as long as it is empty.
-        self._made_here = self.path.stat().st_ctime >= _BEGAN and not any(self.path.iterdir())
+        self._made_here = self.path.stat().st_ctime >= self.began and not any(self.path.iterdir())
 
     def check(self, fingerprint: str) -> None:
         """Finds out whether the run may write here.

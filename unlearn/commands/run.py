@@ -86,6 +86,7 @@ def main(words: Sequence[str]) -> None:
     Raises:
         ConfigError: If they do not compose.
     """
+    RunFolder.began = time.time()
     # Hydra would print a part of the traceback and end the process: the command's own edge says it in a line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Hydra's parser takes no flag between overrides, and -m is said anywhere.
