@@ -18,7 +18,8 @@ STRANGE = (
     "thesis.tex", ".DS_Store", "results.json", "items.jsonl", "metrics.jsonl", "report.html", "unlearn.log",
     ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "wandb/settings", "multirun.yaml",
     "table.html", "table.csv", "table.tex", "table.md", "trade_off.svg", "0000-a-church-s0.png",
-    "deep/er/x.pt", "checkpoint.pt", "inputs.json", "model_index.json", "artifacts/erasure/notes.txt", "runs/notes.txt",
+    "deep/er/x.pt", "checkpoint.pt", "inputs.json", "model_index.json", "artifacts/erasure/notes.txt",
+    "runs/notes.txt",
 )  # fmt: skip
 
 BROKEN = ("method=esd", "method.sampler.steps=8", "tracker=none")

@@ -110,7 +110,8 @@ class Store:
         folder, key = self._place(kind, inputs)
         if self._whole(folder, key, inputs):
             return folder
-        with held(folder.parent / f".{folder.name}.lock"):
+        waiting = f"another run makes {key}. Waiting for it to end."
+        with held(folder.parent / f".{folder.name}.lock", waiting):
             if self._whole(folder, key, inputs):
                 return folder
             unfinished = folder.parent / f".{folder.name}.tmp"

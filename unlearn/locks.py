@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from unlearn.writing import saying
+
 
 @contextmanager
 def held(path: Path, waiting: str | None = None) -> Iterator[None]:
@@ -18,8 +20,12 @@ def held(path: Path, waiting: str | None = None) -> Iterator[None]:
 
     Arguments:
         waiting: What to say on stderr, if there is something to wait for.
+
+    Raises:
+        WriteError: If the folder takes no file, or its file system knows no locks.
     """
-    handle = _take(path, waiting)
+    with saying(path):
+        handle = _take(path, waiting)
     try:
         yield
     finally:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 import torch
 from safetensors import safe_open
 from tiny_checkpoint import assert_untouched, state, tiny_settings
 
-from unlearn.errors import ArtifactError, ConfigError, IncompatibleError
+from unlearn.errors import ArtifactError, ConfigError, IncompatibleError, WriteError
 from unlearn.models.export import export
 from unlearn.models.guards import Guard
 from unlearn.models.model import Erasure
@@ -176,3 +178,16 @@ def test_what_no_folder_can_hold_is_refused(tiny, tmp_path):
     with pytest.raises(IncompatibleError, match="not one matrix for all projections"):
         export(tiny, Erasure(weights={"unet.x": torch.zeros(1)}), tmp_path / "new", as_lora=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing_of_an_export(tiny, erasure, tmp_path, monkeypatch):
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("unlearn.models.export._write_tokenizer", full)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    for name in ("new", "there"):
+        with pytest.raises(WriteError, match=f"^no space left on the device of .*{name}. Make room"):
+            export(tiny, erasure, tmp_path / name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["notes.txt", "there"]
