@@ -25,7 +25,7 @@ class ArtifactError(UnlearnError):
     """A stored artifact is damaged, or belongs to other inputs than those it was asked for."""
 
 
-class WriteError(UnlearnError):
+class WriteError(UnlearnError, OSError):
     """Something could not be written: the disk is full, the folder read-only, the name too long."""
 
 
