@@ -21,6 +21,7 @@ LAYERS = {
     "api": 5,
     "checks": 4,
     "evaluation": 4,
+    "networks": 4,
     "report": 4,
     "methods": 3,
     "attacks": 3,
@@ -37,7 +38,10 @@ LAYERS = {
     "provenance": 1,
     "seeding": 1,
     "sentences": 1,
+    "digests": 0,
     "environment": 0,
+    "remembered": 0,
+    "syntax": 0,
     "errors": 0,
     "validation": 0,
 }

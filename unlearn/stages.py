@@ -26,7 +26,8 @@ from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
 from unlearn.attacks.checks import Outcome, doubts
 from unlearn.concepts import ConceptSet, PromptSet
 from unlearn.config import RunConfig
-from unlearn.errors import ArtifactError
+from unlearn.digests import digest_of
+from unlearn.errors import ArtifactError, ConfigError
 from unlearn.images import ImageRequest, ImageSet
 from unlearn.memory import accounted
 from unlearn.methods.method import Context, Meter
@@ -34,9 +35,9 @@ from unlearn.metrics.detection import detections
 from unlearn.metrics.metric import Evidence, Metric, Score, pair
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import drift
-from unlearn.models.source import locate
 from unlearn.models.words import Words
-from unlearn.provenance import code, digest
+from unlearn.networks import identity, used
+from unlearn.provenance import made_by
 from unlearn.results import Item, ScoreEntry
 from unlearn.tracking import Tracking
 
@@ -57,13 +58,24 @@ class Source:
     store: Store
     prompts: Sequence[str]
     _model: DiffusionModel | None = field(default=None, repr=False)
+    _identity: dict[str, Any] | None = field(default=None, repr=False)
 
     def __call__(self) -> DiffusionModel:
-        """The model."""
+        """The model.
+
+        Raises:
+            ArtifactError: If its files are no longer those that :meth:`identity` told.
+        """
         if self._model is None:
             with self.store.uncounted():
-                self._model = self.config.model.load(self.config.device)
-                self._model.tokenize(self.prompts)
+                model = self.config.model.load(self.config.device)
+                if self._identity is not None and self._weights() != self._identity["weights"]:
+                    raise ArtifactError(
+                        f"model.source: the files in {model.folder} have changed since this run began. "
+                        "Run again."
+                    )
+                model.tokenize(self.prompts)
+                self._model = model
         return self._model
 
     def release(self) -> None:
@@ -73,16 +85,27 @@ class Source:
             torch.cuda.empty_cache()
 
     def identity(self) -> dict[str, Any]:
-        """All that the original model's predictions depend on."""
-        card = self.config.model
-        if (folder := locate(card.source, card.revision)) is None:
-            folder = self().folder  # fetches it
-        return {
-            "class": type(card).__name__,
-            "code": code(),
-            "dtype": card.dtype,
-            "weights": digest(folder),
-        }
+        """All that the original model's predictions depend on; fetches its files if they are not there.
+
+        Raises:
+            ConfigError: If one cannot be had.
+        """
+        if self._identity is None:
+            card = self.config.model
+            self._identity = {
+                "class": type(card).__name__,
+                "device": torch.device(self.config.device).type,
+                "dtype": card.dtype,
+                "weights": self._weights(),
+                **made_by(card),
+            }
+        return self._identity
+
+    def _weights(self) -> str:
+        try:
+            return digest_of(self.config.model.files())
+        except OSError as error:
+            raise ConfigError(f"model.source: {error.filename} cannot be read ({error}).") from None
 
 
 @dataclass(frozen=True)
@@ -189,6 +212,7 @@ def _erase(
         "method": config.method,
         "seed": config.seeds.erase,
         "source": source.identity(),
+        **made_by(_erase, config.method, concepts),
     }
     if before is not None:
         inputs["after"] = before.folder.name
@@ -237,7 +261,13 @@ def attack(config: RunConfig, store: Store, source: Source, erased: Erased, plai
     concepts, detectors = config.concepts, config.eval.detectors
     judges = {name: detectors[concept.detector] for name, concept in concepts.erase.items()}
     original = {"concepts": concepts, "source": erased.inputs["source"]}
-    attacked = {"detectors": judges, "erased": erased.inputs, "sampler": config.model.sampler}
+    attacked = {
+        "detectors": {
+            name: identity(concept.detector, judges[name]) for name, concept in concepts.erase.items()
+        },
+        "erased": erased.inputs,
+        "sampler": config.model.sampler,
+    }
 
     def target(erasure: Erasure) -> Target:
         return Target(source(), erasure, concepts, judges, config.model.sampler)
@@ -298,20 +328,21 @@ def score(
     Arguments:
         groups: Names of concepts whose prompts are scored by themselves, too, by the name of their group.
     """
+    networks = used(config.eval.detectors, config.concepts, metrics.values())
     inputs = {
         "attacks": {name: folder.name for name, folder in attacks.folders.items()},
-        "code": code(),
         "concepts": config.concepts,
-        "detectors": config.eval.detectors,
+        "detectors": {key: identity(key, network) for key, network in networks.items()},
         "failures": config.eval.failures,
         "groups": groups,
         "images": {str(request): drawn.folder.name for request, drawn in images.items()},
         "metrics": metrics,
-        "prompts": {str(request): drawn.prompts.shows for request, drawn in images.items()},
+        "prompts": {str(request): drawn.prompts for request, drawn in images.items()},
+        **made_by(score, config.concepts, metrics),
     }
 
     def make(folder: Path) -> None:
-        evidence = Evidence(config.concepts, images, config.eval.detectors, config.eval.failures)
+        evidence = Evidence(config.concepts, images, networks, config.eval.failures)
         scores, warnings = evaluation.score(metrics, evidence)
         warnings += _doubts(config.eval.attacks, attacks.found, evidence)
         rows = evaluation.items(images, scores, attacks.found, store.root)
