@@ -14,6 +14,7 @@ LAYERS = {
     "run": 5,
     "config": 5,
     "sequence": 5,
+    "original": 5,
     "stages": 5,
     "outcome": 5,
     "curves": 5,

@@ -165,7 +165,8 @@ def test_libraries_are_those_that_are_imported(configured):
     assert set(judge) == {"onnxruntime", "torch"}
 
 
-def test_what_was_remembered_is_what_is_found(copy, configured, monkeypatch):
+@pytest.mark.usefixtures("copy")
+def test_what_was_remembered_is_what_is_found(configured, monkeypatch):
     first = everything(configured)
     provenance._seen.clear()
     monkeypatch.setattr(syntax, "whole", None)

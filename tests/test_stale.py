@@ -24,6 +24,7 @@ from unlearn.images import ImageRequest, ImageSet
 from unlearn.methods.uce import UCE
 from unlearn.models import source as sources
 from unlearn.models.erasure import Erasure
+from unlearn.original import Source
 
 CHURCH = Concept(
     kind="object", phrases=["church"], anchor="house", retain=["dog"], prompts=None, detector="judge",
@@ -43,7 +44,7 @@ def config(folder=None, device="cpu", detectors=None, metrics=None, **model):
 
 def identity(folder, tmp_path, **changes):
     """The fingerprint of all that a model's predictions depend on, as a fresh process would see it."""
-    return fingerprint(stages.Source(config(folder, **changes), Store(tmp_path / "store"), ()).identity())
+    return fingerprint(Source(config(folder, **changes), Store(tmp_path / "store"), ()).identity())
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_the_versions_of_the_libraries_that_draw_count(tiny_folder, tmp_path, mo
 
 
 def test_a_model_that_changes_between_its_fingerprint_and_its_loading_is_refused(checkpoint, tmp_path):
-    source = stages.Source(config(checkpoint), Store(tmp_path), ())
+    source = Source(config(checkpoint), Store(tmp_path), ())
     source.identity()
     text = checkpoint / "unet" / "config.json"
     text.write_text(text.read_text() + "\n")

@@ -25,6 +25,7 @@ from unlearn.methods.method import Context, Meter, Method
 from unlearn.models.erasure import contents
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.sd import StableDiffusion
+from unlearn.original import Source
 from unlearn.provenance import made_by
 from unlearn.results import ScoreEntry
 
@@ -116,7 +117,7 @@ def evaluate(model: DiffusionModel, erasure: Erasure, config: RunConfig) -> dict
             each=config.concept.sequence is not None,
         )
         metrics = expanded(config.eval.metrics, list(config.eval.attacks))
-        source = stages.Source(config, store, (), model)
+        source = Source(config, store, (), model)
         inputs = {"source": {"model": "in memory"}, "erasure": "in memory"}
         erased = stages.Erased(erasure, Path(folder), inputs, {})
         attacks = stages.attack(config, store, source, erased, prompts["plain"])

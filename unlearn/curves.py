@@ -31,11 +31,12 @@ from unlearn.metrics.metric import Evidence
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler, Start
 from unlearn.networks import identity, used
+from unlearn.original import Source
 from unlearn.provenance import made_by
 from unlearn.results import CurveEntry, Measured, PlaceEntry
 from unlearn.resurgence.resurgence import Place, Resurgence, Subject
 from unlearn.seeding import derive_seed
-from unlearn.stages import Erased, Source
+from unlearn.stages import Erased
 
 ROLE = "plain"
 """The prompts that curves are drawn for."""
