@@ -92,7 +92,7 @@ def contents(tensors: Mapping[str, Tensor]) -> str:
     lines = []
     for name, tensor in sorted(tensors.items()):
         flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest = xxhash.xxh3_128(flat.numpy()).hexdigest()
+        digest = xxhash.xxh3_128(flat.numpy().data).hexdigest()
         lines.append(f"{digest} {tensor.dtype} {tuple(tensor.shape)} {name}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:32]
 
