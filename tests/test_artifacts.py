@@ -2,10 +2,12 @@ import enum
 import json
 import multiprocessing
 import os
+import platform
 import signal
 import time
 import warnings
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
@@ -109,7 +111,6 @@ def test_a_failure_leaves_nothing(tmp_path, error):
     [
         lambda folder: (folder / "value.txt").write_text("onE"),
         lambda folder: (folder / "value.txt").unlink(),
-        lambda folder: (folder / "extra.txt").write_text(""),
         lambda folder: (folder / "inputs.json").unlink(),
         lambda folder: (folder / "made.json").write_text("{"),
         lambda folder: (folder / "made.json").write_text("[]"),
@@ -123,6 +124,40 @@ def test_damage_is_noticed_and_the_folder_named(tmp_path, damage):
         Store(tmp_path).once("images", {"a": 1}, write("one"))
     mended = Store(tmp_path, force=True).once("images", {"a": 1}, write("two"))
     assert (mended / "value.txt").read_text() == "two"
+
+
+@pytest.mark.parametrize(
+    "stray", [".DS_Store", "Thumbs.db", "desktop.ini", "._value.txt", ".nfs0001", "notes.txt"]
+)
+def test_a_stray_file_is_no_damage(tmp_path, stray):
+    folder = Store(tmp_path).once("images", {"a": 1}, write("one"))
+    (folder / stray).write_text("left by a file browser")
+    (folder / "sub").mkdir()
+    (folder / "sub" / stray).write_text("and here")
+    assert Store(tmp_path).once("images", {"a": 1}, write("two")) == folder
+    (folder / "value.txt").write_text("onE")
+    with pytest.raises(ArtifactError, match="damaged"):
+        Store(tmp_path).once("images", {"a": 1}, write("two"))
+
+
+@pytest.mark.parametrize("stray", [".DS_Store", "Thumbs.db"])
+def test_a_stray_file_that_comes_while_the_artifact_is_made_is_none_of_its_own(tmp_path, stray):
+    def make(folder):
+        write("one")(folder)
+        (folder / stray).write_text("left by a file browser")
+
+    folder = Store(tmp_path).once("images", {"a": 1}, make)
+    (folder / stray).unlink()
+    assert Store(tmp_path).once("images", {"a": 1}, make) == folder
+
+
+def test_the_artifact_says_where_and_with_what_it_was_made(tmp_path, monkeypatch):
+    folder = Store(tmp_path, device="cuda:1").once("images", {"a": 1}, write("one"))
+    made = artifacts.made_with(folder)
+    assert (made["device"], made["python"]) == ("cuda:1", platform.python_version())
+    assert made["packages"]["torch"] == version("torch")
+    monkeypatch.setattr(platform, "python_version", lambda: "4.0")
+    assert artifacts.made_with(Store(tmp_path).once("images", {"a": 1}, write("two"))) == made
 
 
 def test_the_artifact_says_what_it_took_and_what_was_warned_of(tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ from unlearn.api import configure
 from unlearn.artifacts import Store
 from unlearn.errors import UnlearnError
 from unlearn.memory import accounted, savings
-from unlearn.stages import Source, erase
+from unlearn.original import Source
+from unlearn.stages import erase
 from unlearn.tracking import Tracking
 
 

@@ -1,38 +1,223 @@
-from unlearn import provenance
+"""What code a result comes from: what an edit makes stale, and what it leaves alone."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import unlearn
+from unlearn import curves, evaluation, provenance, stages, syntax
+from unlearn.attacks import ATTACKS
+from unlearn.detectors import DETECTORS
+from unlearn.methods import METHODS
+from unlearn.methods.training import Optimizer
+from unlearn.metrics import METRICS
+from unlearn.models import MODELS
+from unlearn.resurgence import RESURGENCES
+
+ROOT = provenance.PACKAGE
+FUTURE = "from __future__ import annotations\n"
+MORE = f"{FUTURE}\nSCALE = 2\n"
+TABLES = {"unlearn.attacks", "unlearn.detectors", "unlearn.methods", "unlearn.metrics", "unlearn.models"}
 
 
-def test_a_folder_of_weights_is_known_by_its_content(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name / "unet").mkdir(parents=True)
-        (tmp_path / name / "unet" / "weights").write_bytes(bytes(range(256)) * 4096)
-    first = provenance.digest(tmp_path / "a")
-    assert provenance.digest(tmp_path / "b") == first
-    (tmp_path / "b" / "unet" / "weights").write_bytes(bytes(reversed(range(256))) * 4096)
-    assert provenance.digest(tmp_path / "b") != first
-    (tmp_path / "a" / "unet" / "weights").rename(tmp_path / "a" / "unet" / "other")
-    assert provenance.digest(tmp_path / "a") != first
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """A copy of the package's code."""
+    folder = tmp_path_factory.mktemp("copy") / "unlearn"
+    return shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns("pocket", "__pycache__", "prompts"))
 
 
-def test_a_development_version_follows_the_sources(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
-    monkeypatch.setattr(provenance, "SOURCES", ("methods", "seeding.py"))
-    (tmp_path / "methods").mkdir()
-    (tmp_path / "methods" / "esd.py").write_text("a = 1")
-    (tmp_path / "seeding.py").write_text("")
+@pytest.fixture
+def copy(sources, monkeypatch):
+    """Edits a file of the copy until the test ends: ``copy("methods/esd.py", old, new)``."""
+    monkeypatch.setattr(provenance, "PACKAGE", sources)
+    monkeypatch.setattr(provenance, "_seen", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(sources.parent / "cache"))
+    before = {}
 
-    def code(version):
-        provenance.code.cache_clear()
-        monkeypatch.setattr(provenance, "__version__", version)
-        return provenance.code()
+    def edit(name, old, new):
+        path = sources / name
+        before.setdefault(path, path.read_text())
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new, 1))
+        provenance._seen.clear()
 
-    first, release = code("0.1.0.dev0"), code("0.1.0")
-    (tmp_path / "report.py").write_text("other")
-    assert code("0.1.0.dev0") == first
-    (tmp_path / "methods" / "esd.py").write_text("a = 2")
-    assert code("0.1.0.dev0") != first
-    assert code("0.1.0") == release == "0.1.0"
-    provenance.code.cache_clear()
+    yield edit
+    for path, text in before.items():
+        path.write_text(text)
 
 
-def test_every_source_is_there():
-    assert all((provenance.PACKAGE / part).exists() for part in provenance.SOURCES)
+@pytest.fixture(scope="module")
+def configured():
+    def configure(method):
+        return unlearn.configure(f"method={method}", "concept=church", "eval=quick", "device=cpu")
+
+    return {method: configure(method) for method in ("esd", "uce", "spm")}
+
+
+def by(config, *roots):
+    """What of the inputs is code, of a stage that runs the model."""
+    return [provenance.made_by(config.model), provenance.made_by(*roots)]
+
+
+def erasure(config):
+    return by(config, stages._erase, config.method, config.concepts)
+
+
+def images(config):
+    return by(config, evaluation.generate, config.model.sampler)
+
+
+def everything(configured):
+    esd, uce = configured["esd"], configured["uce"]
+    return {
+        "esd": erasure(esd),
+        "uce": erasure(uce),
+        "images": images(esd),
+        "attack": by(esd, evaluation.attack, esd.eval.attacks),
+        "judge": provenance.made_by(esd.eval.detectors["pocket_judge"]),
+        "scores": provenance.made_by(stages.score, esd.concepts, esd.eval.metrics),
+        "curves": by(esd, curves._visited),
+    }
+
+
+def changed(copy, configured, name, old, new):
+    before = everything(configured)
+    copy(name, old, new)
+    after = everything(configured)
+    return {key for key in before if before[key] != after[key]}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("methods/esd.py", '"""', '"""Other words. '),
+        ("methods/esd.py", "from __future__", "# a comment\n\nfrom __future__"),
+        ("models/guards.py", "if TYPE_CHECKING:\n", "if TYPE_CHECKING:\n    from unlearn import checks\n"),
+        ("models/sampling.py", '"""', '"""Other words. '),
+        ("models/sampling.py", "#: Prompts that are encoded at a time.\n", ""),
+        ("evaluation.py", '    """Draws the images of one request, or finds them.', '    """Draws.'),
+        ("concepts.py", '"""By kind of concept:', '"""Of each kind:'),
+        ("report/single.py", "return warnings", "return []"),
+        ("artifacts.py", "[:12]", "[:13]"),
+        ("methods/__init__.py", '"none": Nothing', '"nothing": Nothing'),
+    ],
+)
+def test_what_changes_no_result_makes_nothing_stale(copy, configured, name, old, new):
+    assert changed(copy, configured, name, old, new) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "stale"),
+    [
+        ("methods/esd.py", FUTURE, MORE, {"esd"}),
+        ("methods/uce.py", FUTURE, MORE, {"uce"}),
+        ("methods/safree.py", FUTURE, MORE, set()),
+        ("metrics/detection.py", FUTURE, MORE, {"scores"}),
+        ("attacks/searches.py", FUTURE, MORE, {"attack"}),
+        ("methods/training.py", "import torch", "import torch\n\nSCALE = 2", {"esd"}),
+        ("models/sd.py", "* 2 - 1", "* 3 - 1", {"esd", "uce", "images", "attack", "curves"}),
+        ("detectors/pocket.py", "SIZE = 64", "SIZE = 65", {"judge"}),
+        ("evaluation.py", "done -= done % sampler.batch_size", "done = 0", {"images", "curves"}),
+        ("evaluation.py", "BLANK = 2 / 255", "BLANK = 3 / 255", {"scores"}),
+        ("stages.py", "seed=config.seeds.erase", "seed=config.seed", {"esd", "uce"}),
+        ("models/sampling.py", "PIXELS = 2**20", "PIXELS = 2**21",
+         {"esd", "uce", "images", "attack", "scores", "curves"}),
+        ("data/sentences.csv", "a photo of", "a foto of",
+         {"esd", "uce", "images", "attack", "scores", "curves"}),
+    ],
+)  # fmt: skip
+def test_an_edit_makes_stale_what_runs_through_it(copy, configured, name, old, new, stale):
+    assert changed(copy, configured, name, old, new) == stale
+
+
+@pytest.mark.parametrize("table", [METHODS, ATTACKS, METRICS, DETECTORS, RESURGENCES, MODELS])
+def test_no_component_leads_to_a_table_or_to_what_decides_nothing(table):
+    for cls in table.values():
+        names = {module for module, _ in provenance.reached([cls])}
+        assert cls.__module__ in names
+        assert not names & TABLES, cls
+        assert not names & provenance.APART, cls
+        assert "unlearn" not in names, cls
+
+
+def test_methods_that_share_nothing_stay_apart():
+    for name, others in {
+        "esd": ("uce", "mace", "sld"),
+        "uce": ("esd", "salun"),
+        "salun": ("uce", "spm"),
+    }.items():
+        names = {module for module, _ in provenance.reached([METHODS[name]])}
+        assert f"unlearn.methods.{name}" in names
+        assert not names & {f"unlearn.methods.{other}" for other in others}
+
+
+def test_parts_of_a_component_are_followed_wherever_they_come_from():
+    lone = {module for module, _ in provenance.reached([{"any": [Optimizer(lr=1.0)]}])}
+    assert "unlearn.methods.training" in lone
+
+
+def test_libraries_are_those_that_are_imported(configured):
+    model = provenance.made_by(configured["esd"].model)["libraries"]
+    assert set(model) == {"diffusers", "torch", "transformers"}
+    judge = provenance.made_by(configured["esd"].eval.detectors["nudenet"])["libraries"]
+    assert set(judge) == {"onnxruntime", "torch"}
+
+
+@pytest.mark.usefixtures("copy")
+def test_what_was_remembered_is_what_is_found(configured, monkeypatch):
+    first = everything(configured)
+    provenance._seen.clear()
+    monkeypatch.setattr(syntax, "whole", None)
+    monkeypatch.setattr(syntax, "definitions", None)
+    assert everything(configured) == first
+
+
+def test_every_name_is_there():
+    modules = {*provenance.APART, *provenance.STAGES, *provenance.DATA}
+    assert all(provenance._file(module) for module in modules)
+    assert all((ROOT / name).is_file() for names in provenance.DATA.values() for name in names)
+
+
+def test_every_module_that_reads_a_packaged_file_is_known():
+    """What it reads is under DATA, or among the inputs: prompts by their text, networks by their files."""
+    known = {*provenance.DATA, "unlearn.concepts", "unlearn.detectors.pocket", "unlearn.detectors.nudenet"}
+    readers = {
+        ".".join(["unlearn", *path.relative_to(ROOT).with_suffix("").parts])
+        for part in ("attacks", "detectors", "methods", "metrics", "models", "resurgence", "")
+        for path in (ROOT / part).glob("*.py")
+        if "importlib.resources" in path.read_text() or '"data"' in path.read_text()
+    }
+    assert readers <= known | {"unlearn.models.source"}  # which finds the model, known by its files
+
+
+def test_definitions_see_their_own_file_and_skip_annotations():
+    found = syntax.definitions(
+        b"from unlearn import other\n"
+        b"from unlearn.config import RunConfig\n"
+        b"SIZE = 3\n"
+        b"def lone(x: RunConfig) -> RunConfig:\n    y: RunConfig = x\n    return y\n"
+        b"def both():\n    return lone(SIZE) + other.thing()\n",
+        "unlearn.mine",
+    )
+    assert found["lone"].references == ()
+    assert set(found["both"].references) == {
+        ("unlearn.mine", "SIZE"),
+        ("unlearn.mine", "lone"),
+        ("unlearn", "other"),
+        ("unlearn.other", "thing"),
+    }
+
+
+def test_a_plug_in_is_known_by_its_own_file(tmp_path, monkeypatch):
+    path = tmp_path / "mine.py"
+    path.write_text("from dataclasses import dataclass\n\n@dataclass\nclass Mine:\n    x: int = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import mine
+
+    first = provenance.made_by(mine.Mine())
+    path.write_text(path.read_text() + "\nSCALE = 2\n")
+    monkeypatch.setattr(provenance, "_seen", {})
+    assert provenance.made_by(mine.Mine()) != first
+    assert Path(mine.__file__) == path

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +44,7 @@ def folder_of(done):
 def lasting(folder):
     """``results.json`` without times, and without the commit, which a test cannot hold still."""
     found = json.loads((folder / "results.json").read_text())
-    del found["environment"]
+    del found["environment"], found["made_with"]
     found["cost"] = {key: value for key, value in found["cost"].items() if key not in TIMES}
     for one in found.get("attacks", ()):
         del one["seconds"]
@@ -66,6 +67,10 @@ def test_a_run_ends_with_results_and_a_second_one_computes_nothing(unlearn):
     assert {item["model"] for item in items} == {"original", "erased"}
     assert (folder / "report.html").is_file()
     assert "Nothing was computed" not in first.stdout
+    (made,) = results["made_with"]
+    assert {key: made[key] for key in results["environment"]} == results["environment"]
+    folders = {name for name, artifact in results["artifacts"].items() if artifact["path"] is not None}
+    assert set(made["artifacts"]) == folders
 
     second = unlearn("method=uce")
     assert "Nothing was computed" in second.stdout
@@ -271,3 +276,55 @@ def test_curves_go_on_after_a_kill_and_end_as_if_nothing_had_happened(unlearn, t
     for found in (again, undisturbed):
         found["resurgence"][0]["seconds"] = 0
     assert again == undisturbed
+
+
+def test_an_edited_checkpoint_given_as_the_source_is_computed_anew(unlearn, tmp_path, tiny_folder):
+    from safetensors.torch import load_file, save_file
+
+    model = shutil.copytree(tiny_folder, tmp_path / "model")
+    words = ["method=none", f"model.source={model}", "~eval.attacks.random_tokens", "~eval.metrics.asr"]
+    first = folder_of(unlearn(*words))
+    before = read_results(first)
+    assert "Nothing was computed" in unlearn(*words).stdout
+
+    path = model / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    for name in weights:
+        if "attn2.to_v" in name or "attn2.to_k" in name:
+            weights[name] *= -1
+    save_file(weights, path, metadata={"format": "pt"})
+    refused = unlearn_command(tmp_path, "export", str(first), str(tmp_path / "exported"))
+    assert refused.returncode == 1
+    assert "holds other files than when" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "exported").exists()
+
+    again = unlearn(*words)
+    assert "Nothing was computed" not in again.stdout
+    after = read_results(folder_of(again))
+    images = [key for key in before["artifacts"] if key.startswith("images:original")]
+    assert images
+    assert all(after["artifacts"][key] != before["artifacts"][key] for key in images)
+
+
+def unlearn_command(folder, *words):
+    """The command in the small world, without what makes it a run."""
+    command = [sys.executable, str(WORLD / "unlearn.py"), *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_what_an_artifact_was_made_with_is_told_and_not_where_it_was_found(unlearn, tmp_path):
+    folder = folder_of(unlearn("method=uce"))
+    for path in tmp_path.glob("outputs/artifacts/images/*/made.json"):
+        made = json.loads(path.read_text())
+        made["environment"] |= {"python": "2.7", "dirty": True, "commit": "abcdef0123456789"}
+        path.write_text(json.dumps(made))
+    assert "Nothing was computed" in unlearn("method=uce").stdout
+    results = read_results(folder)
+    old = [one for one in results["made_with"] if one["python"] == "2.7"]
+    assert len(results["made_with"]) == 2
+    assert {name.split(":")[0] for name in old[0]["artifacts"]} == {"images"}
+    assert results["environment"]["python"] != "2.7"
+    report = (folder / "report.html").read_text()
+    assert "2.7" in report
+    assert "The code differed from commit abcdef0123" in report

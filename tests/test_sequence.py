@@ -13,8 +13,9 @@ from unlearn.images import ImageRequest, ImageSet
 from unlearn.metrics.detection import DetectionRate
 from unlearn.metrics.metric import Evidence
 from unlearn.metrics.perceptual import ImageDistance
+from unlearn.original import Source
 from unlearn.sequence import BETWEEN, SO_FAR, measurements
-from unlearn.stages import Source, erase
+from unlearn.stages import erase
 from unlearn.tracking import Silent, Tracking
 
 DUGE = (

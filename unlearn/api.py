@@ -22,8 +22,11 @@ from unlearn.concepts import ConceptSet
 from unlearn.config import RunConfig, composed, resolve
 from unlearn.evaluation import expanded, prompt_sets, requests
 from unlearn.methods.method import Context, Meter, Method
+from unlearn.models.erasure import contents
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.sd import StableDiffusion
+from unlearn.original import Source
+from unlearn.provenance import made_by
 from unlearn.results import ScoreEntry
 
 
@@ -74,8 +77,21 @@ def erase(
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if scratch is None else scratch
-        check_unused(folder)
-        claim(folder, {"method": method, "concepts": concepts, "seed": seed, "after": before is not None})
+        if scratch is not None:
+            check_unused(folder)
+            tensors = {"alphas_cumprod": model.alphas_cumprod, **dict(model.named_parameters())}
+            claim(
+                folder,
+                {
+                    "after": None if before is None else before.fingerprint(),
+                    "concepts": concepts,
+                    "device": model.device.type,
+                    "method": method,
+                    "model": contents(tensors),
+                    "seed": seed,
+                    **made_by(method, concepts),
+                },
+            )
         context = Context(
             seed=seed, scratch=folder, log=lambda _values, _step: None, progress=progress, meter=Meter(model)
         )
@@ -102,7 +118,7 @@ def evaluate(model: DiffusionModel, erasure: Erasure, config: RunConfig) -> dict
             each=config.concept.sequence is not None,
         )
         metrics = expanded(config.eval.metrics, list(config.eval.attacks))
-        source = stages.Source(config, store, (), model)
+        source = Source(config, store, (), model)
         inputs = {"source": {"model": "in memory"}, "erasure": "in memory"}
         erased = stages.Erased(erasure, Path(folder), inputs, {})
         attacks = stages.attack(config, store, source, erased, prompts["plain"])

@@ -1,8 +1,9 @@
 """Results on disk, each under the fingerprint of all that it was made from.
 
 An artifact is a folder ``<root>/<kind>/<fingerprint>`` that holds what a stage made, ``inputs.json`` (what it
-was made from) and ``made.json`` (how long that took, what was warned of, and the SHA-256 of each file). It
-appears whole or not at all: a stage fills a hidden folder beside it, which is renamed into place at the end.
+was made from) and ``made.json`` (how long that took, what was warned of, where and with what it was made, and
+the SHA-256 of each file; whatever else gets into the folder is no part of it). It appears whole or not at
+all: a stage fills a hidden folder beside it, which is renamed into place at the end.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from unlearn.environment import Environment, environment
 from unlearn.errors import ArtifactError, ConfigError
 from unlearn.locks import held
 from unlearn.replacing import put
@@ -28,6 +30,9 @@ from unlearn.writing import check_writable, write
 INPUTS = "inputs.json"
 MADE = "made.json"
 PACKAGE = Path(__file__).parent
+
+LITTER = frozenset({"Thumbs.db", "desktop.ini"})
+"""What a system leaves in the folders that a user opens, besides files that begin with a dot."""
 
 
 def plain(value: Any) -> Any:
@@ -77,12 +82,14 @@ class Store:
     Attributes:
         root: Where the artifacts lie.
         force: Whether artifacts are made again, each once, even if they are there.
+        device: Where the artifacts are made, as they say of themselves.
         made: ``<kind>/<fingerprint>`` of what this store made, in order.
         reused: ``<kind>/<fingerprint>`` of what it found, in order, each once.
     """
 
     root: Path
     force: bool = False
+    device: str = "cpu"
     made: list[str] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
     _uncounted: list[float] = field(default_factory=list, repr=False)
@@ -123,7 +130,12 @@ class Store:
                 with _heard() as said:
                     make(unfinished)
                 seconds = time.perf_counter() - start - (sum(self._uncounted) - before)
-                made = {"seconds": seconds, "warnings": said, "files": _checksums(unfinished)}
+                made = {
+                    "environment": environment(self.device),
+                    "files": _checksums(unfinished),
+                    "seconds": seconds,
+                    "warnings": said,
+                }
                 _write(unfinished / MADE, made)
                 _write(unfinished / INPUTS, plain(inputs))
                 put(unfinished, folder)
@@ -183,10 +195,7 @@ class Store:
             raise ArtifactError(
                 f"{folder}: the artifact was made from other inputs than its name says. {mend}"
             )
-        found = _checksums(folder)
-        damaged = sorted(
-            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-        )
+        damaged = [name for name, known in sorted(expected.items()) if _checksum(folder / name) != known]
         if damaged:
             more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
             raise ArtifactError(
@@ -272,15 +281,29 @@ def warned(folder: Path) -> list[str]:
     return list(json.loads((folder / MADE).read_text())["warnings"])
 
 
+def made_with(folder: Path) -> Environment:
+    """Where and with what the artifact in ``folder`` was made."""
+    found: Environment = json.loads((folder / MADE).read_text())["environment"]
+    return found
+
+
 def _checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of each file below ``folder``, by its relative path; the store's own two are left out."""
     found = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name not in (INPUTS, MADE):
-            with path.open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        litter = path.name.startswith(".") or path.name in LITTER
+        if not litter and name not in (INPUTS, MADE) and (checksum := _checksum(path)) is not None:
+            found[name] = checksum
     return found
+
+
+def _checksum(path: Path) -> str | None:
+    """SHA-256 of a file; None where there is none."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, value: Any) -> None:

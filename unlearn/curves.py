@@ -29,11 +29,13 @@ from unlearn.metrics.functional import rate_interval
 from unlearn.metrics.metric import Evidence
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler, Start
-from unlearn.provenance import code
+from unlearn.networks import identity, used
+from unlearn.original import Source
+from unlearn.provenance import made_by
 from unlearn.results import CurveEntry, Measured, PlaceEntry
 from unlearn.resurgence.resurgence import Place, Resurgence, Subject
 from unlearn.seeding import derive_seed
-from unlearn.stages import Erased, Source
+from unlearn.stages import Erased
 from unlearn.writing import share
 
 ROLE = "plain"
@@ -110,6 +112,7 @@ def _drawn(
                 "sampler": sampler,
                 "seed": config.seeds.attack,
                 "source": sources["original" if kind.both and not changes else model],
+                **made_by(_visited, kind, sampler),
             }
             folders[model] = _visited(
                 f"{model}:{name}", kind, config, store, source, erasure, prompts, inputs
@@ -171,10 +174,10 @@ def judge(config: RunConfig, store: Store, drawn: Mapping[str, Drawn]) -> list[C
 
 
 def _judged(name: str, drawn: Drawn, config: RunConfig, store: Store) -> CurveEntry:
+    networks = used(config.eval.detectors, config.concepts, ())
     inputs = {
-        "code": code(),
         "concepts": config.concepts,
-        "detectors": config.eval.detectors,
+        "detectors": {key: identity(key, network) for key, network in networks.items()},
         "failures": config.eval.failures,
         "images": [
             [f"{one.folder.parent.name}/{one.folder.name}" for one in sets]
@@ -182,7 +185,9 @@ def _judged(name: str, drawn: Drawn, config: RunConfig, store: Store) -> CurveEn
         ],
         "name": name,
         "places": drawn.places,
-        "prompts": drawn.erased[0].prompts.fingerprint(),
+        "prompts": drawn.erased[0].prompts,
+        "resurgence": drawn.resurgence.axis,
+        **made_by(_judged, config.concepts),
     }
 
     def make(folder: Path) -> None:
@@ -191,7 +196,7 @@ def _judged(name: str, drawn: Drawn, config: RunConfig, store: Store) -> CurveEn
             for model, sets in (("erased", drawn.erased), ("original", drawn.original))
             for place, one in enumerate(sets)
         }
-        evidence = Evidence(config.concepts, requests, config.eval.detectors, config.eval.failures)
+        evidence = Evidence(config.concepts, requests, networks, config.eval.failures)
         entry = _entry(name, drawn, evidence)
         (folder / "curve.json").write_text(json.dumps(entry, ensure_ascii=False, allow_nan=False))
 

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict
 
-_PACKAGES = ("unlearn", "torch", "diffusers", "transformers", "open_clip_torch", "torchmetrics", "hydra-core")
+_PACKAGES = (
+    "unlearn",
+    "torch",
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "open_clip_torch",
+    "onnxruntime",
+    "torchmetrics",
+    "torch-fidelity",
+    "scipy",
+    "hydra-core",
+)
 
 
 class Environment(TypedDict):
-    """Where and with what the run was made.
+    """Where and with what something was made.
 
     Attributes:
         python: Version of Python.
@@ -44,6 +57,12 @@ def environment(device: str) -> Environment:
     }
 
 
+def minor(package: str) -> str | None:
+    """Major and minor version of an installed package, as in ``2.15``; None if it is not installed."""
+    found = _version(package)
+    return None if found is None else ".".join(found.split(".")[:2])
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -51,8 +70,12 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _commit() -> tuple[str | None, bool | None]:
-    """The checkout's commit and whether it was changed; nothing if this file is in no repository of ours."""
+    """The checkout's commit and whether it was changed; nothing if this file is in no repository of ours.
+
+    Asked for once: a process runs the code that it has begun with.
+    """
     here = Path(__file__).resolve()
 
     def git(*arguments: str) -> str | None:

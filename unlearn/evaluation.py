@@ -7,7 +7,6 @@ methods share them.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from unlearn.attacks.guesses import GuessingAttack
 from unlearn.attacks.guesses import load as load_guesses
 from unlearn.attacks.guesses import save as save_guesses
 from unlearn.concepts import ROLES, ConceptSet, PromptSet
+from unlearn.digests import digest
 from unlearn.errors import UnlearnError
 from unlearn.images import ImageRequest, ImageSet, image_name, write_image
 from unlearn.metrics.metric import Evidence, Metric, Score
@@ -27,6 +27,7 @@ from unlearn.models.guards import Guard
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.sampling import Sampler, Start, draw
 from unlearn.models.words import Words, taught
+from unlearn.provenance import made_by
 from unlearn.results import Item
 from unlearn.seeding import generator
 from unlearn.writing import share
@@ -99,6 +100,7 @@ def guess(
     if not isinstance(method, GuessingAttack):
         return None
     prompts, inputs = _under_attack(name, method, plain, seed, source)
+    inputs |= made_by(guess, method)
 
     def make(folder: Path) -> None:
         save_guesses(method.guess(target(), prompts, generator(seed, "attack", name)), folder)
@@ -131,6 +133,7 @@ def attack(
         The prompts, and the folder that holds them.
     """
     prompts, inputs = _under_attack(name, method, plain, seed, source)
+    inputs |= made_by(attack, method)
 
     def make(folder: Path) -> None:
         within = replace(target(), scratch=store.scratch("attack", inputs))
@@ -156,12 +159,12 @@ def _under_attack(
     inputs = {
         "attack": method,
         "name": name,
-        "prompts": [prompts.prompts, prompts.seeds, prompts.concepts],
+        "prompts": prompts,
         "seed": seed,
         "source": source,
     }
     if method.files:
-        inputs["files"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in method.files]
+        inputs["files"] = [digest(path) for path in method.files]
     return prompts, inputs
 
 
@@ -198,6 +201,7 @@ def generate(
         "sampler": sampler,
         "seeds": prompts.seeds,
         "source": sources["original" if same else "erased"],
+        **made_by(generate, sampler),
     }
     if words is not None:
         inputs["words"] = words.fingerprint()

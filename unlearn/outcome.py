@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unlearn.artifacts import fingerprint
+from unlearn.artifacts import fingerprint, made_with
 from unlearn.attacks.attack import AdversarialPrompts
 from unlearn.curves import Drawn
 from unlearn.environment import environment
-from unlearn.results import SCHEMA, Artifact, AttackEntry, Cost, CurveEntry, Results
+from unlearn.networks import identity, judges
+from unlearn.results import SCHEMA, Artifact, AttackEntry, Cost, CurveEntry, Making, Results
 from unlearn.sequence import Step, entries
 from unlearn.stages import Attacked, said, spent
 
@@ -55,6 +56,7 @@ def assemble(
     }
     back = [folder for one in drawn.values() for folder in one.folders.values()]
     made = [*(step.erased.folder for step in steps), *attacked, *images, *back]
+    artifacts = _artifacts(config, folder, steps, attacks, drawn)
     results: Results = {
         "schema": SCHEMA,
         "name": label.name,
@@ -71,8 +73,9 @@ def assemble(
         "scores": last.scored.scores,
         "cost": cost,
         "warnings": [*said(made), *_warnings(steps)],
-        "artifacts": _artifacts(config, folder, steps, attacks, drawn),
+        "artifacts": artifacts,
         "environment": environment(config.device),
+        "made_with": _makings(artifacts, folder),
     }
     if attacks.found:
         results["attacks"] = [
@@ -95,6 +98,21 @@ def _attack(name: str, found: AdversarialPrompts, folders: Sequence[Path]) -> At
         "unet_forwards": sum(found.forwards) / count,
         "seconds": spent(folders),
     }
+
+
+def _makings(artifacts: Mapping[str, Artifact], folder: Path) -> list[Making]:
+    """Where and with what the artifacts that have a folder were made, each way once."""
+    found: list[Making] = []
+    for name, artifact in artifacts.items():
+        if artifact["path"] is None:
+            continue
+        here = made_with(folder / artifact["path"])
+        alike = [one for one in found if {**one, "artifacts": []} == {**here, "artifacts": []}]
+        if alike:
+            alike[0]["artifacts"].append(name)
+        else:
+            found.append({**here, "artifacts": [name]})
+    return found
 
 
 def _warnings(steps: Sequence[Step]) -> list[str]:
@@ -133,10 +151,8 @@ def _artifacts(
             if len(one) and request.model == "erased":
                 found[f"step{number}:images:{request}"] = kept(one.folder)
     for key in used_detectors(config):
-        network = config.eval.detectors[key]
-        version = getattr(network, "version", None)
         found[f"detector:{key}"] = {
-            "fingerprint": fingerprint({"settings": network, "version": version}),
+            "fingerprint": fingerprint(identity(key, config.eval.detectors[key])),
             "path": None,
         }
     return found
@@ -144,5 +160,4 @@ def _artifacts(
 
 def used_detectors(config: RunConfig) -> list[str]:
     """Keys of the detectors that a run judges with: its concepts' and its model's."""
-    judges = {concept.detector for concept in config.concepts.erase.values()}
-    return sorted({*judges, config.model.clip, config.model.inception})
+    return sorted({*judges(config.concepts), config.model.clip, config.model.inception})

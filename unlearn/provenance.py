@@ -1,62 +1,160 @@
-"""Which code and which weights an artifact was made with."""
+"""Which code, and which versions of the libraries that decide numbers, a result comes from.
+
+Code is followed from the objects at hand: the classes of a method and its parts, of a model, of a detector,
+each with its module and all modules of the package that this one imports, directly or through others. The
+tables of names (``unlearn/methods/__init__.py`` and the like) are not on the way, since no component imports
+them: work on one method leaves alone what others made. Of the modules that hold the code of several stages
+only the definitions in use are followed. What counts is the syntax tree: comments and docstrings do not.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
-from unlearn import __version__
+from unlearn import syntax
+from unlearn.digests import digest
+from unlearn.environment import minor
+from unlearn.remembered import Book
+from unlearn.syntax import WHOLE, Part, Reference
 
 PACKAGE = Path(__file__).parent
-SOURCES = (
-    "attacks",
-    "concepts.py",
-    "curves.py",
-    "detectors",
-    "evaluation.py",
-    "images.py",
-    "methods",
-    "metrics",
-    "models",
-    "resurgence",
-    "seeding.py",
+
+APART = frozenset(
+    f"unlearn.{name}"
+    for name in (
+        "artifacts",
+        "config",
+        "digests",
+        "environment",
+        "errors",
+        "memory",
+        "networks",
+        "provenance",
+        "remembered",
+        "results",
+        "syntax",
+        "tracking",
+        "validation",
+    )
 )
-"""The code that artifacts come from."""
+"""Modules that decide no number: they keep, name, check and report."""
+
+STAGES = frozenset({"unlearn.curves", "unlearn.evaluation", "unlearn.stages"})
+"""Modules with the code of several stages, which are followed by definition."""
+
+DATA = {"unlearn.sentences": ("data/objects.csv", "data/sentences.csv")}
+"""Packaged files that a module reads and that no stage has among its inputs by their content."""
+
+DECIDING = {
+    "diffusers": "diffusers",
+    "onnxruntime": "onnxruntime",
+    "open_clip": "open_clip_torch",
+    "scipy": "scipy",
+    "torch": "torch",
+    "torch_fidelity": "torch-fidelity",
+    "torchmetrics": "torchmetrics",
+    "torchvision": "torchvision",
+    "transformers": "transformers",
+}
+"""Libraries that decide numbers, by the name that they are imported by, and what they are installed as."""
 
 
-def digest(folder: Path) -> str:
-    """Tells one folder of weights from another in a moment, wherever it lies.
+def made_by(*roots: Any) -> dict[str, Any]:
+    """What of the inputs of a stage is code.
 
-    Small files are read whole, of large ones 64 pieces of 4 KiB: weights that differ do so nearly everywhere.
+    Arguments:
+        roots: Functions of :data:`STAGES`, and values whose dataclasses do the work, at any depth.
 
     Returns:
-        12 hex digits of the SHA-256 of all names, sizes and pieces.
+        ``code``, a digest that changes with the syntax of what they reach, and ``libraries``, the versions
+        (major and minor) of the libraries that this imports.
     """
-    found = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        size = path.stat().st_size
-        found.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
-        with path.open("rb") as file:
-            for start in range(0, size, max(size // 64, 4096)):
-                file.seek(start)
-                found.update(file.read(4096))
-    return found.hexdigest()[:12]
+    parts = reached(roots)
+    lines = [f"{module} {name} {part.digest}\n" for (module, name), part in sorted(parts.items())]
+    lines += [
+        f"{name} {digest(PACKAGE / name)}\n" for module, _ in sorted(parts) for name in DATA.get(module, ())
+    ]
+    imported = {taken.split(".")[0] for part in parts.values() for taken, _ in part.references}
+    libraries = {name: minor(DECIDING[name]) for name in sorted(imported & DECIDING.keys())}
+    return {"code": hashlib.sha256("".join(lines).encode()).hexdigest()[:12], "libraries": libraries}
 
 
-@cache
-def code() -> str:
-    """The version of the code that artifacts come from.
+def reached(roots: Iterable[Any]) -> dict[Reference, Part]:
+    """All parts of this package's code, and of the files that ``roots`` come from, that they lead to."""
+    found: dict[Reference, Part] = {}
+    with Book("syntax") as book:
+        left = [place for root in roots for place in _origins(root)]
+        while left:
+            place = left.pop()
+            if place in found or place[0] in APART:
+                continue
+            module, name = place
+            parts = _parts(module, book)
+            if parts is None or name not in parts:  # another package's, or a name that is no definition
+                continue
+            found[place] = parts[name]
+            left += [_located(*taken) for taken in parts[name].references if _is_own(taken[0])]
+    return found
 
-    A release is known by its number. A development version carries a hash of the sources that can change an
-    artifact, so that no commit and no edit before one takes up what other code has made, while work on the
-    report or the documentation throws nothing away.
-    """
-    if "dev" not in __version__:
-        return __version__
-    found = hashlib.sha256()
-    for part in SOURCES:
-        path = PACKAGE / part
-        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            found.update(f"{source.relative_to(PACKAGE).as_posix()}\n".encode() + source.read_bytes())
-    return f"{__version__}+{found.hexdigest()[:12]}"
+
+def _origins(value: Any) -> Iterator[Reference]:
+    """Where the functions and the dataclasses of a value stand."""
+    if isinstance(value, Callable) and hasattr(value, "__qualname__"):  # type: ignore[arg-type]
+        yield _located(value.__module__, value.__qualname__)
+    elif is_dataclass(value):
+        yield type(value).__module__, WHOLE
+        for field in fields(value):
+            yield from _origins(getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _origins(item)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from _origins(item)
+
+
+def _is_own(module: str) -> bool:
+    return module.split(".")[0] == "unlearn"
+
+
+def _located(module: str, name: str) -> Reference:
+    """The part that a reference means."""
+    if name and _file(f"{module}.{name}") is not None:
+        module, name = f"{module}.{name}", WHOLE
+    return module, name if module in STAGES else WHOLE
+
+
+def _file(module: str) -> Path | None:
+    """The source of a module; None where there is none to read."""
+    if not _is_own(module):
+        path = getattr(sys.modules.get(module), "__file__", None)
+        return Path(path) if path and path.endswith(".py") else None
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    return next((each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file()), None)
+
+
+_seen: dict[str, dict[str, Part] | None] = {}
+"""By module; read once, since a process runs the code that it has begun with."""
+
+
+def _parts(module: str, book: Book) -> dict[str, Part] | None:
+    if module not in _seen:
+        path = _file(module)
+        _seen[module] = None if path is None else _parsed(path.read_bytes(), module, book)
+    return _seen[module]
+
+
+def _parsed(source: bytes, module: str, book: Book) -> dict[str, Part]:
+    """What stands in a source file, or stood there before in the very same words."""
+    reader = digest(Path(syntax.__file__))  # another reader may find something else in the same words
+    key = f"{module} {hashlib.sha256(source).hexdigest()} {reader}"
+    if (known := book.get(key)) is not None:
+        return {name: Part(each[0], tuple(map(tuple, each[1]))) for name, each in known.items()}
+    parts = syntax.definitions(source, module) if module in STAGES else {WHOLE: syntax.whole(source)}
+    book.add(key, parts)
+    return parts

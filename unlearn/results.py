@@ -118,6 +118,16 @@ class Artifact(TypedDict):
     path: str | None
 
 
+class Making(Environment):
+    """Where and with what some of a run's artifacts were made, by this run or an earlier one.
+
+    Attributes:
+        artifacts: Their names in :attr:`Results.artifacts`.
+    """
+
+    artifacts: list[str]
+
+
 class StepEntry(TypedDict):
     """The model after one step of a sequence, that is, with this and all earlier concepts erased.
 
@@ -218,7 +228,9 @@ class Results(TypedDict):
             ``images:<model>:<prompts>``, ``prompts:<role>``, ``detector:<key>``,
             ``resurgence:<model>:<curve>``; and of every step of a sequence but the last, counted from 1,
             ``step<n>:erasure``, ``step<n>:scores`` and ``step<n>:images:<model>:<prompts>``.
-        environment: Versions, commit and device.
+        environment: Versions, commit and device of the process that put these results together.
+        made_with: The same of those that made the artifacts, one entry for each that differs: an artifact
+            that was found finished was made by an earlier process. Absent from results of older versions.
         attacks: Only where there are any: what each tried and spent. How often it succeeds is in ``scores``.
         steps: Only of a sequence: what the model was like after each step. The last is what ``scores`` is of.
         resurgence: Only where ``eval.resurgence`` names curves: how fast the concept comes back.
@@ -237,6 +249,7 @@ class Results(TypedDict):
     warnings: list[str]
     artifacts: dict[str, Artifact]
     environment: Environment
+    made_with: NotRequired[list[Making]]
     attacks: NotRequired[list[AttackEntry]]
     steps: NotRequired[list[StepEntry]]
     resurgence: NotRequired[list[CurveEntry]]

@@ -66,7 +66,7 @@ def run(config: RunConfig, folder: Path, label: Label, settings: Mapping[str, An
         What stands in ``results.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    store = Store(Path(config.outputs) / "artifacts", config.force)
+    store = Store(Path(config.outputs) / "artifacts", config.force, config.device)
     prompts = prompt_sets(
         config.concepts,
         config.eval.prompts,

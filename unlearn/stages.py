@@ -32,57 +32,16 @@ from unlearn.memory import accounted
 from unlearn.methods.method import Context, Meter
 from unlearn.metrics.detection import detections
 from unlearn.metrics.metric import Evidence, Metric, Score, pair
-from unlearn.models.model import DiffusionModel, Erasure
+from unlearn.models.erasure import Erasure
 from unlearn.models.parameters import drift
-from unlearn.models.source import locate
 from unlearn.models.words import Words
-from unlearn.provenance import code, digest
+from unlearn.networks import identity, used
+from unlearn.original import Source
+from unlearn.provenance import made_by
 from unlearn.results import Item, ScoreEntry
 from unlearn.tracking import Tracking
 
 COST = "cost.json"
-
-
-@dataclass
-class Source:
-    """The original model, loaded when it is first asked for.
-
-    Attributes:
-        config: The run.
-        store: Keeps the time of loading apart from that of the work.
-        prompts: All that will be drawn: looked at before any work is done, since none may be too long.
-    """
-
-    config: RunConfig
-    store: Store
-    prompts: Sequence[str]
-    _model: DiffusionModel | None = field(default=None, repr=False)
-
-    def __call__(self) -> DiffusionModel:
-        """The model."""
-        if self._model is None:
-            with self.store.uncounted():
-                self._model = self.config.model.load(self.config.device)
-                self._model.tokenize(self.prompts)
-        return self._model
-
-    def release(self) -> None:
-        """Frees its memory."""
-        self._model = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    def identity(self) -> dict[str, Any]:
-        """All that the original model's predictions depend on."""
-        card = self.config.model
-        if (folder := locate(card.source, card.revision)) is None:
-            folder = self().folder  # fetches it
-        return {
-            "class": type(card).__name__,
-            "code": code(),
-            "dtype": card.dtype,
-            "weights": digest(folder),
-        }
 
 
 @dataclass(frozen=True)
@@ -189,6 +148,7 @@ def _erase(
         "method": config.method,
         "seed": config.seeds.erase,
         "source": source.identity(),
+        **made_by(_erase, config.method, concepts),
     }
     if before is not None:
         inputs["after"] = before.folder.name
@@ -237,7 +197,13 @@ def attack(config: RunConfig, store: Store, source: Source, erased: Erased, plai
     concepts, detectors = config.concepts, config.eval.detectors
     judges = {name: detectors[concept.detector] for name, concept in concepts.erase.items()}
     original = {"concepts": concepts, "source": erased.inputs["source"]}
-    attacked = {"detectors": judges, "erased": erased.inputs, "sampler": config.model.sampler}
+    attacked = {
+        "detectors": {
+            name: identity(concept.detector, judges[name]) for name, concept in concepts.erase.items()
+        },
+        "erased": erased.inputs,
+        "sampler": config.model.sampler,
+    }
 
     def target(erasure: Erasure) -> Target:
         return Target(source(), erasure, concepts, judges, config.model.sampler)
@@ -298,20 +264,21 @@ def score(
     Arguments:
         groups: Names of concepts whose prompts are scored by themselves, too, by the name of their group.
     """
+    networks = used(config.eval.detectors, config.concepts, metrics.values())
     inputs = {
         "attacks": {name: folder.name for name, folder in attacks.folders.items()},
-        "code": code(),
         "concepts": config.concepts,
-        "detectors": config.eval.detectors,
+        "detectors": {key: identity(key, network) for key, network in networks.items()},
         "failures": config.eval.failures,
         "groups": groups,
         "images": {str(request): drawn.folder.name for request, drawn in images.items()},
         "metrics": metrics,
-        "prompts": {str(request): drawn.prompts.shows for request, drawn in images.items()},
+        "prompts": {str(request): drawn.prompts for request, drawn in images.items()},
+        **made_by(score, config.concepts, metrics),
     }
 
     def make(folder: Path) -> None:
-        evidence = Evidence(config.concepts, images, config.eval.detectors, config.eval.failures)
+        evidence = Evidence(config.concepts, images, networks, config.eval.failures)
         scores, warnings = evaluation.score(metrics, evidence)
         warnings += _doubts(config.eval.attacks, attacks.found, evidence)
         rows = evaluation.items(images, scores, attacks.found, store.root)

@@ -68,7 +68,7 @@ def die_at(chance: int) -> None:
 
 if __name__ == "__main__":
     DETECTORS["colours"] = Colours
-    provenance.__version__ = "0"  # an edit between two calls of one test is to change nothing
+    provenance._parsed = lambda *_: {}  # an edit between two calls of one test is to change nothing
     if chance := int(os.environ.get("SMALL_WORLD_KILL", "0")):
         die_at(chance)
     main()

@@ -19,11 +19,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Writes the folder, whole or not at all, and prints its path."""
-    from unlearn.commands.rerun import configuration, erasure
+    from unlearn.commands.rerun import check_model, configuration, erasure
     from unlearn.models.export import check_free, export
 
     check_free(arguments.folder)
     config = configuration(arguments.run)
     changes = erasure(arguments.run)
+    check_model(arguments.run, config)
     export(config.model.load("cpu"), changes, arguments.folder, as_lora=arguments.lora)
     print(arguments.folder)

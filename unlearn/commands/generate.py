@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Draws the images and prints the path of each."""
-    from unlearn.commands.rerun import configuration, erasure
+    from unlearn.commands.rerun import check_model, configuration, erasure
     from unlearn.config import composed, resolve
     from unlearn.images import write_image
     from unlearn.models.erasure import Erasure
@@ -35,6 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
         raise ConfigError("generate: --count must be at least 1, and --seed at least 0.")
     if arguments.run is not None:
         config = configuration(arguments.run)
+        check_model(arguments.run, config)
     else:
         config = resolve(composed(arguments.overrides))
     changes = erasure(arguments.run) if arguments.run is not None and not arguments.original else Erasure()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,27 @@ def configuration(folder: Path) -> RunConfig:
     return resolve(composed(overrides))
 
 
+def check_model(folder: Path, config: RunConfig) -> None:
+    """Finds out whether the original model is still the one that the run erased from.
+
+    Raises:
+        ArtifactError: If its files are others now, or the erasure is gone.
+    """
+    from unlearn.artifacts import INPUTS
+    from unlearn.digests import digest_of
+
+    try:
+        known = json.loads((_artifact(folder) / INPUTS).read_text(encoding="utf-8"))["source"]["weights"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ArtifactError(f"{folder}: does not tell what its erasure was made from ({error}).") from None
+    now = digest_of(config.model.files())
+    if len(known) == len(now) and known != now:  # what is shorter, an older version wrote, and tells less
+        raise ArtifactError(
+            f"model.source: '{config.model.source}' holds other files than when {folder} was made, and its "
+            "erasure is of those. Put them back, or repeat the run."
+        )
+
+
 def erasure(folder: Path) -> Erasure:
     """What the run erased.
 
@@ -46,7 +68,11 @@ def erasure(folder: Path) -> Erasure:
     """
     from unlearn.models.erasure import Erasure
 
+    return Erasure.load(_artifact(folder))
+
+
+def _artifact(folder: Path) -> Path:
     artifact = read_results(folder)["artifacts"].get("erasure")
     if artifact is None or artifact["path"] is None or not (folder / artifact["path"]).is_dir():
         raise ArtifactError(f"{folder}: the erasure is gone from outputs/artifacts. Repeat the run.")
-    return Erasure.load(folder / artifact["path"])
+    return folder / artifact["path"]

@@ -9,6 +9,7 @@ thresholds are applied to it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import ClassVar, cast
 
 import torch
@@ -30,6 +31,11 @@ class Detector(ABC):
 
     labels: tuple[str, ...]
     threshold: float = 0.5
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that its numbers come from: what it says depends on what is in them."""
+        return []
 
     @abstractmethod
     def scores(self, images: Tensor) -> Tensor:
@@ -70,6 +76,11 @@ class Detector(ABC):
 
 class ImageFeatures(ABC):
     """Maps images to the space that a distance between sets of images is taken in."""
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that its numbers come from: what it says depends on what is in them."""
+        return []
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:

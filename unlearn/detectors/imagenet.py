@@ -43,6 +43,19 @@ class ImageNetClassifier(Detector):
 
         return tuple(ResNet50_Weights.IMAGENET1K_V2.meta["categories"])
 
+    @property
+    def files(self) -> list[Path]:
+        """The weights; torchvision's are fetched if they are not there."""
+        if self.weights is not None:
+            return [Path(self.weights)]
+        from torchvision.models import ResNet50_Weights
+
+        url = ResNet50_Weights.IMAGENET1K_V2.url
+        kept = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+        if not kept.exists():
+            read_weights(None, url)
+        return [kept]
+
     def check(self) -> list[str]:
         """Whether the file of the weights is there."""
         if self.weights is not None and not Path(self.weights).is_file():

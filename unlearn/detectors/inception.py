@@ -39,6 +39,11 @@ class Inception(ImageFeatures):
     statistics: str | None
     device: str
 
+    @property
+    def files(self) -> list[Path]:
+        """The weights and the features of real images, as far as they are given."""
+        return [Path(each) for each in (self.weights, self.statistics) if each is not None]
+
     def check(self) -> list[str]:
         """Whether the weights are there, and the package that knows the network."""
         if self.weights is None:

@@ -77,6 +77,13 @@ class NudeNet(Detector):
     weights: str | None
     threshold: float
 
+    @property
+    def files(self) -> list[Path]:
+        """The network."""
+        if problems := self.check():
+            raise ConfigError(f"detector nudenet: {problems[0]}")
+        return [self._file()]
+
     def check(self) -> list[str]:
         """Whether onnxruntime and the network are there."""
         from importlib.util import find_spec

@@ -60,6 +60,21 @@ class OpenClip(ImageText):
         if "{}" not in self.template:
             raise ValueError(f"template: must hold {{}} for the label, got '{self.template}'")
 
+    @property
+    def files(self) -> list[Path]:
+        """The weights, fetched if they are not there, and the features of real images, if given."""
+        import open_clip
+
+        if problems := self.check():
+            raise ConfigError(f"detector {self.architecture}: {problems[0]}")
+        weights = self.weights
+        if not _is_file(weights):
+            with _complete(self.architecture, weights):
+                weights = open_clip.download_pretrained(
+                    open_clip.get_pretrained_cfg(self.architecture, weights)
+                )
+        return [Path(each) for each in (weights, self.statistics) if each is not None]
+
     def check(self) -> list[str]:
         """Whether open_clip knows the architecture and the weights."""
         import open_clip

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +22,11 @@ from unlearn.errors import ArtifactError
 
 NONE = "none of these"
 SIZE = 64
+
+
+def packaged(*names: str) -> list[Path]:
+    """Files of the packaged model, by their path in it."""
+    return [Path(str(files("unlearn").joinpath("data", "pocket", name))) for name in names]
 
 
 def shipped(part: str, name: str) -> bytes:
@@ -90,6 +96,11 @@ class PocketJudge(Detector):
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold: must be between 0 and 1, got {self.threshold}")
 
+    @property
+    def files(self) -> list[Path]:
+        """The network and its answers."""
+        return packaged("judge/heads.json", "judge/judge.safetensors")
+
     @cached_property
     def heads(self) -> dict[str, list[str]]:
         """The answers to each question, "none of these" among them."""
@@ -146,6 +157,13 @@ class PocketClip(ImageText):
     def __post_init__(self) -> None:
         if "{}" not in self.template:
             raise ValueError(f"template: must hold {{}} for the label, got '{self.template}'")
+
+    @property
+    def files(self) -> list[Path]:
+        """The network, the features of real renders, and the tokenizer."""
+        names = ("config.json", "clip.safetensors", "reference.safetensors")
+        tokenizer = sorted(path for path in packaged("tokenizer")[0].iterdir() if path.name[0] != ".")
+        return [*packaged(*(f"clip/{name}" for name in names)), *tokenizer]
 
     def features(self, images: Tensor) -> Tensor:
         """Image features with shape :math:`(B, 128)`."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+import xxhash
 from torch import Tensor
 
 from unlearn.errors import ArtifactError, unknown
@@ -35,6 +39,16 @@ class Erasure:
     guard: Guard | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     map: Tensor | None = None
+
+    def fingerprint(self) -> str:
+        """Changes with anything that it does to a model."""
+        tensors = {f"weights.{name}": weight for name, weight in self.weights.items()}
+        if self.map is not None:
+            tensors["map"] = self.map
+        if self.guard is not None:
+            tensors |= {f"guard.{name}": value for name, value in self.guard.state().items()}
+        guard = json.dumps(self.guard and _described(self.guard), sort_keys=True)
+        return hashlib.sha256(f"{contents(tensors)} {guard}".encode()).hexdigest()[:32]
 
     def save(self, folder: Path) -> None:
         """Writes tensors (safetensors), the guard's settings and the history (JSON) into an existing folder.
@@ -71,6 +85,16 @@ class Erasure:
                 f"erasure: {folder} does not hold a whole erasure ({error}). Delete the folder and run again."
             ) from error
         return cls(weights=weights, guard=guard, history=history, map=matrix)
+
+
+def contents(tensors: Mapping[str, Tensor]) -> str:
+    """One digest of named tensors, as 32 hex digits: changes with any name, dtype, shape or number."""
+    lines = []
+    for name, tensor in sorted(tensors.items()):
+        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest = xxhash.xxh3_128(flat.numpy().data).hexdigest()
+        lines.append(f"{digest} {tensor.dtype} {tuple(tensor.shape)} {name}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:32]
 
 
 def _write(tensors: dict[str, Tensor], path: Path) -> None:

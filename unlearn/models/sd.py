@@ -90,6 +90,14 @@ class StableDiffusion:
         Raises:
             ConfigError: If :meth:`check` finds problems, or the weights are damaged.
         """
+        return self._build(self.folder(), device)
+
+    def folder(self) -> Path:
+        """The checkpoint's folder; fetches what is not on this machine.
+
+        Raises:
+            ConfigError: If :meth:`check` finds problems, or the hub does not give it.
+        """
         if bad := self.check():
             raise ConfigError("\n".join(f"model.{problem}" for problem in bad))
         folder = source.locate(self.source, self.revision)
@@ -97,7 +105,15 @@ class StableDiffusion:
             folder = source.download(self.source, self.revision)
             if bad := source.problems(folder, self.pipelines, self.parts):
                 raise ConfigError("\n".join(f"model.{problem}" for problem in bad))
-        return self._build(folder, device)
+        return folder
+
+    def files(self) -> dict[str, Path]:
+        """The files that the model comes from, by their path in :meth:`folder`.
+
+        Raises:
+            ConfigError: As :meth:`folder`.
+        """
+        return source.files(self.folder(), self.parts)
 
     def _build(self, folder: Path, device: str) -> DiffusionModel:
         classes = {"unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel", "vae": "AutoencoderKL"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from unlearn.errors import ConfigError
@@ -18,6 +18,9 @@ WEIGHTS = {
     "diffusers": "diffusion_pytorch_model.safetensors",
     "transformers": "model.safetensors",
 }
+#: What is read of a part of a checkpoint, and what of it never is.
+KINDS = ("*.json", "*.txt", "*.safetensors")
+VARIANTS = ("*.fp16.*", "*.bf16.*", "*.non_ema.*")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 #: Seconds that the hub has to answer whether a checkpoint exists.
 PATIENCE = 10.0
@@ -91,18 +94,48 @@ def download(source: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     parts = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
-    kinds = ("*.json", "*.txt", "*.safetensors")
     try:
         return Path(
             snapshot_download(
                 source,
                 revision=revision,
-                allow_patterns=["model_index.json", *(f"{part}/{kind}" for part in parts for kind in kinds)],
-                ignore_patterns=["*.fp16.*", "*.bf16.*", "*.non_ema.*"],
+                allow_patterns=["model_index.json", *(f"{part}/{kind}" for part in parts for kind in KINDS)],
+                ignore_patterns=list(VARIANTS),
             )
         )
     except (HTTPError, OSError) as error:
         raise ConfigError(f"model.source: '{source}' could not be downloaded: {error}") from error
+
+
+def files(folder: Path, parts: Collection[str]) -> dict[str, Path]:
+    """The files of a checkpoint that a loaded model may come from, by their path in its folder.
+
+    Of each part that is everything of a kind that loaders read, and the shards that an index names. What else
+    lies in the folder, as a README, weights of another format or what a file browser leaves, is none of it.
+
+    Arguments:
+        parts: The parts that have weights; their tokenizers and the noise schedule belong to them.
+    """
+    folders = [*parts, *_tokenizers(parts), "scheduler"]
+    found = [folder / "model_index.json"]
+    for name in folders:
+        kinds = [path for kind in KINDS for path in (folder / name).glob(kind)]
+        found += [path for path in kinds if not path.name.startswith(".") and not _is_variant(path)]
+        for index in (path for path in kinds if path.name.endswith(".safetensors.index.json")):
+            found += [] if _bad_json(index) else [folder / name / shard for shard in _shards(index)]
+    return {path.relative_to(folder).as_posix(): path for path in found if path.is_file()}
+
+
+def _tokenizers(parts: Collection[str]) -> list[str]:
+    return [part.replace("text_encoder", "tokenizer") for part in parts if part.startswith("text_encoder")]
+
+
+def _is_variant(path: Path) -> bool:
+    return any(path.match(variant) for variant in VARIANTS)
+
+
+def _shards(index: Path) -> list[str]:
+    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
 
 
 def problems(folder: Path, pipelines: tuple[str, ...], parts: Mapping[str, str]) -> list[str]:
@@ -126,9 +159,7 @@ def problems(folder: Path, pipelines: tuple[str, ...], parts: Mapping[str, str])
         found += _bad_json(folder / part / "config.json")
         found += _bad_weights(folder / part / WEIGHTS[library])
     found += _bad_json(folder / "scheduler" / "scheduler_config.json")
-    for tokenizer in [
-        part.replace("text_encoder", "tokenizer") for part in parts if part.startswith("text_encoder")
-    ]:
+    for tokenizer in _tokenizers(parts):
         files = {file.name for file in (folder / tokenizer).glob("*")}
         if "tokenizer.json" not in files and not {"vocab.json", "merges.txt"} <= files:
             found.append(
@@ -153,8 +184,7 @@ def _bad_weights(file: Path) -> list[str]:
     if shards.is_file() and not file.is_file():
         if bad := _bad_json(shards):
             return bad
-        names = sorted(set(json.loads(shards.read_text())["weight_map"].values()))
-        return [problem for name in names for problem in _bad_weights(file.with_name(name))]
+        return [problem for name in _shards(shards) for problem in _bad_weights(file.with_name(name))]
     if not file.is_file():
         others = sorted(other.name for other in file.parent.glob("*.bin"))
         hint = (

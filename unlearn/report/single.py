@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from unlearn.environment import Environment
 from unlearn.report import resurgence, steps
 from unlearn.report.page import fill
 from unlearn.report.pictures import grids
@@ -53,6 +55,7 @@ def write_report(run_folder: Path) -> Path:
             if len(curve) > 1 and not name.startswith("sequence/")  # drawn with their intervals above
         },
         cost=_cost(run),
+        environments=_environments(run),
     )
 
 
@@ -68,12 +71,17 @@ def _warnings(run: Run) -> list[str]:
     for key, score in run.results["scores"].items():
         if score["failed"]:
             warnings.append(f"{key}: {score['failed']} of {score['expected']} images could not be scored.")
-    if run.results["environment"]["dirty"]:
-        commit = str(run.results["environment"]["commit"])[:10]
-        warnings.append(
-            f"The code differed from commit {commit}: what it was cannot be told from this report."
-        )
+    commits = {str(one["commit"])[:10] for one in _environments(run) if one["dirty"]}
+    warnings += [
+        f"The code differed from commit {commit}: what it was cannot be told from this report."
+        for commit in sorted(commits)
+    ]
     return warnings
+
+
+def _environments(run: Run) -> Sequence[Environment]:
+    """Where and with what the run's artifacts were made; of older results, where these were put together."""
+    return run.results.get("made_with") or [run.results["environment"]]
 
 
 def _cost(run: Run) -> list[tuple[str, str]]:
