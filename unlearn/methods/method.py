@@ -135,7 +135,7 @@ class Method(ABC):
             )
         erased = {_plain(phrase) for phrase in concepts.phrases}
         for name, concept in concepts.erase.items():
-            where = f"concept.erase.{name}"
+            where = "concept" if len(concepts.erase) == 1 else f"concept.worlds.<world>.erase.{name}"
             if _plain(concept.anchor) in erased:
                 raise ConfigError(
                     f"{where}.anchor: must be something that stays, got '{concept.anchor}', which is erased."
