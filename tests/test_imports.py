@@ -21,6 +21,7 @@ LAYERS = {
     "api": 5,
     "checks": 4,
     "evaluation": 4,
+    "idle": 4,
     "report": 4,
     "methods": 3,
     "attacks": 3,

@@ -112,8 +112,8 @@ def _check_single(said: Mapping[str, Any], world: str, concepts: Mapping[str, Co
     if said and len(concepts) > 1:
         key, value = next(iter(said.items()))
         raise ConfigError(
-            f"concept.{key}: is for a single concept, got {value!r} for {len(concepts)}. Set it for each, as in "
-            f"concept.worlds.{world}.erase.{next(iter(concepts))}.{key}."
+            f"concept.{key}: is for a single concept, got {value!r} for {len(concepts)}. Set it for each, as "
+            f"in concept.worlds.{world}.erase.{next(iter(concepts))}.{key}."
         )
 
 

@@ -11,18 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unlearn.config import register_schemas, resolve
+from unlearn.config import RunConfig, ineffective, register_schemas, resolve
 from unlearn.errors import ConfigError
 
 # At import, because a launcher's worker process imports this module and nothing else.
 register_schemas()
+
+#: Environment variable with the keys that a sweep has several values for.
+SWEPT = "UNLEARN_SWEPT"
 
 _failed: list[Exception] = []
 
@@ -40,7 +45,7 @@ def job(config: DictConfig) -> float | None:
     folder = Path(about.runtime.output_dir)
     choices: dict[str, str] = dict(about.runtime.choices)
     try:
-        settings = resolve(config)
+        settings = _resolved(config, about)
         label = Label(
             name=folder.name,
             fingerprint=folder.name.rpartition("-")[2],
@@ -62,6 +67,19 @@ def job(config: DictConfig) -> float | None:
         _failed.append(error)  # of a single run: raised by main(), since Hydra would add words of its own
         return None
     return None if settings.objective is None else results["scores"][settings.objective]["value"]
+
+
+def _resolved(config: DictConfig, about: HydraConf) -> RunConfig:
+    """The objects of a job. What a sweep sets once may be meant for some of its jobs alone."""
+    said = list(about.overrides.task)
+    if about.mode != RunMode.MULTIRUN:
+        return resolve(config, said=said)
+    swept = os.environ.get(SWEPT, "").split()
+    chosen = [word for word in said if word.partition("=")[0].lstrip("+") in swept]
+    settings = resolve(config, said=chosen)
+    for problem in ineffective(settings, config, [word for word in said if word not in chosen]):
+        print(f"unlearn: job {about.job.num}: {problem}", file=sys.stderr)
+    return settings
 
 
 def main(words: Sequence[str]) -> None:
@@ -86,8 +104,14 @@ def main(words: Sequence[str]) -> None:
 
 
 class Sweep(Callback):
-    """Gives the jobs of a sweep a common group, unless the user has named one in ``WANDB_RUN_GROUP``."""
+    """Tells the jobs of a sweep what it sweeps over, and gives them a common group.
+
+    The group is the user's where ``WANDB_RUN_GROUP`` names one.
+    """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Is called in the process that starts the jobs, whose environment they inherit."""
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        swept = [o.get_key_element().lstrip("+") for o in overrides if o.is_sweep_override()]
+        os.environ[SWEPT] = " ".join(swept)
         os.environ.setdefault("WANDB_RUN_GROUP", time.strftime("sweep-%Y%m%d-%H%M%S"))
