@@ -17,7 +17,7 @@ def chosen(*words):
 
 
 def described(words):
-    """As :func:`composed`, which takes long: choices are composed once, and values set on what comes of them."""
+    """As :func:`composed`, which takes long: choices are composed once, values set on what comes of them."""
     keys = [word.partition("=")[0] for word in words]
     values = [
         word for word, key in zip(words, keys, strict=True) if "." in key.partition("@")[0] and "~" not in key
@@ -120,7 +120,7 @@ IDLE = {
             "concept.anchor=bus",
             "concept.worlds.pocket.erase.church.anchor=car",
         ],
-        "concept.worlds.pocket.erase.church.anchor: has no effect here, got 'car'. concept.anchor takes its place.",
+        "erase.church.anchor: has no effect here, got 'car'. concept.anchor takes its place.",
     ),
     "another world": (
         ["concept=church", "concept.worlds.sd.erase.church.anchor=car"],

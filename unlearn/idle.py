@@ -79,6 +79,9 @@ def _unread(run: RunConfig) -> Iterator[tuple[str, str]]:
             yield f"concept.worlds.{run.model.world}.erase.{name}.{field}", when
             if len(run.concepts.erase) == 1 and field in REWORDED:
                 yield f"concept.{field}", when
+    if len(run.concepts.erase) > 1:
+        for field in REWORDED:
+            yield f"concept.{field}", "It is for a single concept."
 
 
 def _prompts(run: RunConfig) -> Iterator[tuple[str, str]]:
