@@ -131,7 +131,7 @@ def _unfit(config: DictConfig, override: Override, dead: Sequence[str]) -> Itera
 
 def _below(node: DictConfig, path: str) -> Iterator[str]:
     """The full keys of all that is below ``node``, which is at ``path``."""
-    for name in node:
+    for name in map(str, node):
         yield f"{path}{name}"
         child = None if OmegaConf.is_missing(node, name) else node._get_node(name)
         if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
