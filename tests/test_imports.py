@@ -23,6 +23,7 @@ LAYERS = {
     "checks": 4,
     "evaluation": 4,
     "networks": 4,
+    "idle": 4,
     "report": 4,
     "methods": 3,
     "attacks": 3,

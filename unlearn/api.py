@@ -36,7 +36,7 @@ def configure(*overrides: str) -> RunConfig:
     Raises:
         ConfigError: If anything is wrong with them; all mistakes at once.
     """
-    return resolve(composed(overrides))
+    return resolve(composed(overrides), said=overrides)
 
 
 def load_model(settings: StableDiffusion, device: str = "cpu") -> DiffusionModel:

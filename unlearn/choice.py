@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 from unlearn.concepts import Concept, ConceptSet
 from unlearn.errors import ConfigError, unknown
 from unlearn.sentences import says
+
+REWORDED = ("kind", "anchor", "retain")
+"""What can be said of a single concept beside its wordings, for whichever of them the model takes."""
 
 
 @dataclass(kw_only=True)
@@ -20,8 +24,11 @@ class ConceptChoice:
         worlds: Its wording by world of models, since a model knows only the words that it was trained on.
         sequence: The concepts to erase one after another, out of those that the worlds word; None erases all
             of these at once.
-        kind, anchor, retain: What a concept that is only named (``concept=custom``) passes on to its
-        wordings.
+        kind: The kind of the one concept, in place of what its wording says; None leaves it as it is worded.
+        anchor: What the model should show instead of the one concept, likewise.
+        retain: Phrases that methods are given to keep beside the one concept, likewise. All else of a wording
+            is set where it stands, and so are these of several concepts, as in
+            ``concept.worlds.pocket.erase.church.retain``.
     """
 
     name: str
@@ -48,13 +55,30 @@ class ConceptChoice:
             raise ConfigError(f"concept.worlds: {unknown('world', name, self.worlds)}")
         known = self.worlds[name].erase
         if self.sequence is None:
-            return self.worlds[name]
+            return self._reworded(name)
         for concept in self.sequence:
             if concept not in known:
                 raise ConfigError(f"concept.sequence: {unknown('concept', concept, known)}")
         chosen = {concept: known[concept] for concept in self.sequence}
+        _check_single(self._said, name, chosen)
         _check_apart(chosen)
         return ConceptSet(erase=chosen)
+
+    @property
+    def _said(self) -> dict[str, Any]:
+        """What is said of the one concept here, in place of its wording."""
+        return {key: getattr(self, key) for key in REWORDED if getattr(self, key) is not None}
+
+    def _reworded(self, world: str) -> ConceptSet:
+        concepts = self.worlds[world]
+        if not self._said:
+            return concepts
+        _check_single(self._said, world, concepts.erase)
+        ((name, concept),) = concepts.erase.items()
+        try:
+            return replace(concepts, erase={name: replace(concept, **self._said)})
+        except ValueError as error:  # __post_init__ begins its message with the name of the field
+            raise ConfigError(f"concept.{error}") from None
 
     def steps(self, name: str) -> list[ConceptSet]:
         """The concepts of each step, in the words of one world; a single step without a sequence.
@@ -81,6 +105,16 @@ class ConceptChoice:
             now = self.sequence[last]
             steps.append(ConceptSet(erase={now: clean.pop(now)}, earlier=clean))
         return steps
+
+
+def _check_single(said: Mapping[str, Any], world: str, concepts: Mapping[str, Concept]) -> None:
+    """Raises ConfigError if something is said of the one concept, and there are several."""
+    if said and len(concepts) > 1:
+        key, value = next(iter(said.items()))
+        raise ConfigError(
+            f"concept.{key}: is for a single concept, got {value!r} for {len(concepts)}. Set it for each, as "
+            f"in concept.worlds.{world}.erase.{next(iter(concepts))}.{key}."
+        )
 
 
 def _check_apart(concepts: dict[str, Concept]) -> None:

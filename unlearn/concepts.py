@@ -164,6 +164,8 @@ class Concept:
             values = getattr(self, key)
             if not values or not all(value.strip() for value in values):
                 raise ValueError(f"{key}: needs at least one, and none may be empty, got {values}")
+        if not all(phrase.strip() for phrase in self.retain):
+            raise ValueError(f"retain: none may be empty, got {self.retain}")
         for template in self.templates:
             if "{}" not in template and "{a}" not in template:
                 raise ValueError(f"templates: each needs {{}} or {{a}} for the phrase, got '{template}'")

@@ -7,13 +7,15 @@ once, and builds the objects.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -25,6 +27,7 @@ from unlearn.choice import ConceptChoice
 from unlearn.concepts import ROLES, ConceptSet
 from unlearn.detectors import DETECTORS
 from unlearn.errors import ConfigError, unknown
+from unlearn.idle import idle
 from unlearn.methods import METHODS
 from unlearn.metrics import METRICS
 from unlearn.models import MODELS
@@ -184,12 +187,13 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         raise ConfigError(str(error)) from error
 
 
-def resolve(config: DictConfig, here: bool = True) -> RunConfig:
+def resolve(config: DictConfig, here: bool = True, said: Sequence[str] = ()) -> RunConfig:
     """Builds the objects of a run.
 
     Arguments:
         config: The composed configuration.
         here: Whether to look, too, whether this machine has all that the run needs.
+        said: The ``key=value`` words that a user has asked for it with, none of which may change nothing.
 
     Raises:
         ConfigError: Listing every problem at once, each with its full key.
@@ -200,7 +204,55 @@ def resolve(config: DictConfig, here: bool = True) -> RunConfig:
     assert isinstance(run, RunConfig)
     if problems := mismatches(run, here):
         raise ConfigError("The parts of this run do not fit together:\n  " + "\n  ".join(problems))
+    if problems := ineffective(run, config, said):
+        raise ConfigError("These settings would change nothing:\n  " + "\n  ".join(problems))
     return run
+
+
+def ineffective(run: RunConfig, config: DictConfig, said: Sequence[str]) -> list[str]:
+    """What a user has set without any effect, not even on what refers to it, each with its full key.
+
+    Arguments:
+        run: The run that ``config`` describes.
+        said: ``key=value`` words. What changes no number in any run, such as a device, is let pass.
+    """
+    overrides = OverridesParser.create().parse_overrides(list(said))
+    keys = dict.fromkeys(o.get_key_element().lstrip("+") for o in overrides if not o.is_delete())
+    without = idle(run) if keys else {}
+    written = dict(_leaves(OmegaConf.to_container(config), ""))
+    problems = []
+    for key in keys:
+        reason = _reason(key, without)
+        if reason is None or _is_neutral(config, key):
+            continue
+        referring = [other for other, text in written.items() if _names(text, key)]
+        if all(_reason(other, without) for other in referring):
+            problems.append(f"{key}: has no effect here, got {OmegaConf.select(config, key)!r}. {reason}")
+    return problems
+
+
+def _reason(key: str, without: Mapping[str, str]) -> str | None:
+    """Why a key has no effect, out of those that have none with all below them."""
+    return next((why for start, why in without.items() if f"{key}.".startswith(f"{start}.")), None)
+
+
+def _is_neutral(config: DictConfig, key: str) -> bool:
+    parent, _, name = key.rpartition(".")
+    return name in getattr(OmegaConf.get_type(OmegaConf.select(config, parent)), "neutral", ())
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, str(value)
+
+
+def _names(text: str, key: str) -> bool:
+    """Whether an interpolation in a text names a key, something below it, or what it is part of."""
+    named = (found.strip() for found in re.findall(r"\$\{([\w.]+)\}", text))
+    return any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in named)
 
 
 def run_name(*, _root_: DictConfig) -> str:

@@ -140,6 +140,7 @@ class Attack(ABC):
         control: Whether it is what other attacks have to beat.
         through_guards: Whether it takes gradients through guards that let them, where others need weights.
         own_seeds: Whether it says with which seeds its images are drawn.
+        random: Whether it draws on the seed of the attacks.
         prompts: How many of the plain prompts it is tried on: the first ones.
         budget: Denoiser forwards, counted in samples, that it may spend on each prompt, so that attacks
             compare at equal cost; None for no bound. The extra branches of a guard are not counted.
@@ -150,9 +151,19 @@ class Attack(ABC):
     control: ClassVar[bool] = False
     through_guards: ClassVar[bool] = False
     own_seeds: ClassVar[bool] = False
+    random: ClassVar[bool] = True
 
     prompts: int
     budget: int | None = None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What of a concept it takes into account, besides phrases: fields of :class:`Concept`."""
+        return frozenset()
+
+    def idle(self) -> dict[str, str]:
+        """Settings that change nothing beside the others: by key, when they would."""
+        return {}
 
     @property
     def files(self) -> list[Path]:

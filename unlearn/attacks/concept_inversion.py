@@ -103,6 +103,11 @@ class ConceptInversion(Recipe, Attack):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The sentences of its images, and the anchor where a word starts there."""
+        return frozenset({"templates", "anchor"} if self.start == "anchor" else {"templates"})
+
     def _within(self, budget: int, sampler: Sampler, prompts: PromptSet) -> ConceptInversion:
         """Fewer steps: the prompts of a concept share what its word costs."""
         each = budget - sampler.forwards

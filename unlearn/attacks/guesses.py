@@ -70,6 +70,10 @@ class GuessingAttack(Attack):
             if getattr(self, key) < least:
                 raise ValueError(f"{key}: must be at least {least}, got {getattr(self, key)}")
 
+    def idle(self) -> dict[str, str]:
+        """The budget, where the denoiser is not asked."""
+        return {} if self.looks else {"budget": "It counts with looks above 0."}
+
     @abstractmethod
     def guess(self, target: Target, prompts: PromptSet, generator: Generator) -> list[Guess]:
         """What is found for each of ``prompts``, as many texts as there are looks, or one.

@@ -51,6 +51,11 @@ class SneakyPrompt(GuessingAttack):
         if self.parts < 1:
             raise ValueError(f"parts: must be at least 1, got {self.parts}")
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The anchor, whose words say nothing of the concept."""
+        return frozenset({"anchor"})
+
     def guess(self, target: Target, prompts: PromptSet, generator: Generator) -> list[Guess]:
         """The prompts with the words that mean most nearly the same, for each of ``prompts``."""
         root = generator.initial_seed()

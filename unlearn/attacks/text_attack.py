@@ -187,6 +187,17 @@ class RingABell(TextAttack):
     objective: ShiftedEmbedding
     search: Genetic
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The sentences that the concept's direction is taken over, with and without it."""
+        return frozenset({"anchor", "templates"})
+
+    def idle(self) -> dict[str, str]:
+        """The sentences, where nothing is moved along their direction."""
+        found = super().idle()
+        unmoved = {"objective.sentences": "It counts with objective.strength above 0."}
+        return found if self.objective.strength else found | unmoved
+
 
 @dataclass(kw_only=True)
 class MMADiffusion(TextAttack):
@@ -204,3 +215,8 @@ class MMADiffusion(TextAttack):
     paper: ClassVar[str] = "2311.17516"
     objective: EndCosine
     search: CoordinateGradient
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The anchor, whose words are not banned."""
+        return frozenset({"anchor"} if self.banned else ())

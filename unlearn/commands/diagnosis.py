@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from unlearn.commands.files import chosen_groups, is_group, options
 from unlearn.config import composed, resolve
 from unlearn.errors import ConfigError, unknown
+from unlearn.idle import idle
 
 
 def diagnose(words: Sequence[str]) -> str | None:
@@ -44,8 +45,9 @@ def diagnose(words: Sequence[str]) -> str | None:
         config = composed(sound)
     except ConfigError:
         return _listed(problems)
+    dead = _dead(config)
     for override in values:
-        problems += _unfit(config, override)
+        problems += _unfit(config, override, dead)
     try:
         resolve(config, here=False)
     except ConfigError as error:
@@ -91,17 +93,32 @@ def _first(override: Override) -> list[str]:
     return [f"{override.get_key_element()}={_values(override)[0]}"]
 
 
-def _unfit(config: DictConfig, override: Override) -> Iterator[str]:
+def _dead(config: DictConfig) -> list[str]:
+    """Keys that have no effect beside the choices on the line, and are not to be recommended."""
+    try:
+        return list(idle(resolve(config, here=False)))
+    except ConfigError:  # will be said
+        return []
+
+
+def _unfit(config: DictConfig, override: Override, dead: Sequence[str]) -> Iterator[str]:
     """Keys that are not there and values that they do not take; those that fit are set in ``config``."""
     key = override.get_key_element().lstrip("+~")
     if is_group(key.partition("@")[0]):
         yield from _unknown_options(override)
         return
     if (lacking := _lacking(config, key)) is not None:
-        parent, name = lacking
+        parent, path, name = lacking
         cls = OmegaConf.get_type(parent)
         names = [f.name for f in fields(cls)] if is_dataclass(cls) else [str(k) for k in parent]
-        yield f"{key}: {unknown('key', name, names)}"
+        alive = [each for each in names if f"{path}{each}" not in dead]
+        below = [
+            each for each in _below(parent, path) if not any(f"{each}.".startswith(f"{d}.") for d in dead)
+        ]
+        deeper = [each for each in below if each.rpartition(".")[2] == name]
+        near = f" Did you mean '{min(deeper, key=len)}'?" if deeper else ""
+        said = unknown("key", name, alive)
+        yield f"{key}: " + (f"Unknown key '{name}'.{near}" if near else said)
         return
     if override.is_delete():
         return
@@ -112,13 +129,25 @@ def _unfit(config: DictConfig, override: Override) -> Iterator[str]:
             yield f"{key}: {str(error).splitlines()[0]}"
 
 
-def _lacking(config: DictConfig, key: str) -> tuple[DictConfig, str] | None:
-    """Where the path ``key`` leaves the configuration: the last node on it, and the name that this lacks."""
+def _below(node: DictConfig, path: str) -> Iterator[str]:
+    """The full keys of all that is below ``node``, which is at ``path``."""
+    for name in map(str, node):
+        yield f"{path}{name}"
+        child = None if OmegaConf.is_missing(node, name) else node._get_node(name)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+            yield from _below(child, f"{path}{name}.")
+
+
+def _lacking(config: DictConfig, key: str) -> tuple[DictConfig, str, str] | None:
+    """Where the path ``key`` leaves the configuration: the last node on it, its own path with a point at the
+    end, and the name that it lacks."""
     node: Any = config
+    path = ""
     for name in key.split("."):
         if not isinstance(node, DictConfig):
             return None
         if name not in node and not OmegaConf.is_missing(node, name):
-            return node, name
+            return node, path, name
         node = node._get_node(name)
+        path += f"{name}."
     return None

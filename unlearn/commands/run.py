@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -19,12 +21,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.commands.folder import RunFolder, check_ours, check_sweep
-from unlearn.config import register_schemas, resolve, signature
+from unlearn.config import RunConfig, ineffective, register_schemas, resolve, signature
 from unlearn.errors import ConfigError
 from unlearn.writing import FULL, check_writable, explained
 
 # At import, because a launcher's worker process imports this module and nothing else.
 register_schemas()
+
+#: Environment variable with the keys that a sweep has several values for.
+SWEPT = "UNLEARN_SWEPT"
 
 _failed: list[Exception] = []
 
@@ -44,7 +49,7 @@ def job(config: DictConfig) -> float | None:
     choices: dict[str, str] = dict(about.runtime.choices)
     try:
         check_writable(Path(str(config.outputs)), "outputs")
-        settings = resolve(config)
+        settings = _resolved(config, about)
         own = signature(config)
         place.check(own)
         label = Label(
@@ -78,6 +83,19 @@ def _described(config: DictConfig) -> dict[str, str]:
         "config.yaml": OmegaConf.to_yaml(config),
         "overrides.yaml": OmegaConf.to_yaml(about.overrides.task),
     }
+
+
+def _resolved(config: DictConfig, about: HydraConf) -> RunConfig:
+    """The objects of a job. What a sweep sets once may be meant for some of its jobs alone."""
+    said = list(about.overrides.task)
+    if about.mode != RunMode.MULTIRUN:
+        return resolve(config, said=said)
+    swept = os.environ.get(SWEPT, "").split()
+    chosen = [word for word in said if word.partition("=")[0].lstrip("+") in swept]
+    settings = resolve(config, said=chosen)
+    for problem in ineffective(settings, config, [word for word in said if word not in chosen]):
+        print(f"unlearn: job {about.job.num}: {problem}", file=sys.stderr)
+    return settings
 
 
 def main(words: Sequence[str]) -> None:
@@ -117,7 +135,8 @@ class _Refused(BaseException):
 
 
 class Start(Callback):
-    """Looks at the folders before Hydra writes to them, and gives the jobs of a sweep a common group.
+    """Looks at the folders before Hydra writes to them, tells the jobs of a sweep what it sweeps over, and gives
+    them a common group.
 
     A group that the user has named in ``WANDB_RUN_GROUP`` stays.
     """
@@ -135,6 +154,9 @@ class Start(Callback):
             check_writable(Path(config.outputs), "outputs")
             check_writable(Path(config.hydra.sweep.dir), "hydra.sweep.dir")
             check_sweep(Path(config.hydra.sweep.dir))
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        swept = [o.get_key_element().lstrip("+") for o in overrides if o.is_sweep_override()]
+        os.environ[SWEPT] = " ".join(swept)
         os.environ.setdefault("WANDB_RUN_GROUP", time.strftime("sweep-%Y%m%d-%H%M%S"))
 
 

@@ -118,6 +118,11 @@ class ImageText(Detector, ImageFeatures):
     template: str
     scale: ClassVar[float] = 100.0
 
+    @property
+    def labels(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What :meth:`scores` gives: those that compete. Any other label can be asked for, too."""
+        return tuple(self.others)
+
     @abstractmethod
     def text_features(self, texts: list[str]) -> Tensor:
         """Features with shape :math:`(B, D)`, not normalised."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
@@ -37,7 +37,6 @@ class OpenClip(ImageText):
         statistics: A safetensors file with the features of the world's real images under ``features``; None
             if there are none to compare with.
         device: Where it computes.
-        labels: What :meth:`scores` gives; any other label can be asked for, too.
     """
 
     neutral: ClassVar[frozenset[str]] = frozenset({"device"})
@@ -49,7 +48,6 @@ class OpenClip(ImageText):
     threshold: float
     statistics: str | None
     device: str
-    labels: list[str] = field(default_factory=list)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.weights == "openai" and not self.architecture.endswith("-quickgelu"):

@@ -7,7 +7,7 @@ Both were trained on the renders that pocket was trained on, apart from it and f
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -143,7 +143,6 @@ class PocketClip(ImageText):
         template: Sentence that a label is put into.
         threshold: Probability from which a label counts as shown.
         device: Where it computes.
-        labels: What :meth:`scores` gives; any other label can be asked for, too.
     """
 
     neutral: ClassVar[frozenset[str]] = frozenset({"device"})
@@ -152,7 +151,6 @@ class PocketClip(ImageText):
     template: str
     threshold: float
     device: str
-    labels: list[str] = field(default_factory=list)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if "{}" not in self.template:

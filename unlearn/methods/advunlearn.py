@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from unlearn.concepts import ConceptSet
 from unlearn.errors import ConfigError, unknown
 from unlearn.methods.captions import captions, everyday, without
-from unlearn.methods.method import Context, Method, finished
+from unlearn.methods.method import Context, Method, finished, of_other_kinds
 from unlearn.methods.pool import shuffled
 from unlearn.methods.soft_prompt import Slots, SoftPrompt
 from unlearn.methods.states import States, draw, once
@@ -122,6 +122,20 @@ class AdvUnlearn(Method):
             )
         if self.states > self.sampler.steps:
             raise ValueError(f"states: a trajectory has {self.sampler.steps} steps, got {self.states}")
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The kind in place of the anchor."""
+        return frozenset({"retain", "templates", "kind"})
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """Other kinds, and what the attack has no use for."""
+        found = of_other_kinds("retain_scale", self.retain_scale, concepts)
+        if self.attack.place == "add":
+            found["attack.tokens"] = "It counts with attack.place=prefix."
+        if self.attack.steps == 1:
+            found["attack.accumulate"] = "It counts with attack.steps above 1."
+        return found
 
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Draws what the original model does, then attacks and trains in turn."""

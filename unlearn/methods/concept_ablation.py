@@ -90,6 +90,18 @@ class ConceptAblation(Method):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """All but what is retained."""
+        return frozenset({"anchor", "templates"})
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:  # noqa: ARG002
+        """The teacher where nobody is asked, and the negative prompt where nothing is guided away from it."""
+        found = {} if self.target == "anchor" else {"teacher": "It counts with target=anchor."}
+        if self.sampler.guidance == 1:
+            found["negative_prompt"] = "It counts with a sampler.guidance other than 1."
+        return found
+
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Draws the images and trains the selected parameters."""
         self.check(model, concepts)

@@ -12,7 +12,7 @@ from unlearn.concepts import PROMPT_TEMPLATES, ConceptSet
 from unlearn.errors import ConfigError, unknown
 from unlearn.methods.anchors import Anchors
 from unlearn.methods.discriminator import Opponent, unrecognised
-from unlearn.methods.method import Context, Method, finished
+from unlearn.methods.method import Context, Method, finished, of_other_kinds
 from unlearn.methods.pool import Noised
 from unlearn.methods.predicted import Predicted
 from unlearn.methods.surgery import RULES, clipped, protected
@@ -117,6 +117,16 @@ class DoCo(Method):
                 raise ValueError(f"discriminator_lr: {unknown('kind of concept', kind, PROMPT_TEMPLATES)}")
             if not 0 < rate < float("inf"):
                 raise ValueError(f"discriminator_lr.{kind}: must be a number above 0, got {rate}")
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The kind in place of what is retained."""
+        return frozenset({"anchor", "templates", "kind"})
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """Other kinds, and how conflicts are scaled where none is taken out."""
+        found = of_other_kinds("discriminator_lr", self.discriminator_lr, concepts)
+        return found if self.share else found | {"rule": "It counts with share above 0."}
 
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Trains a discriminator, then the selected parameters against it."""

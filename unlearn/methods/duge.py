@@ -111,6 +111,17 @@ class DUGE(Method):
         if self.neighbours is not None and self.neighbours < 1:
             raise ValueError(f"neighbours: must be at least 1, got {self.neighbours}")
 
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """What concerns earlier concepts where there are none, and choices within losses without weight."""
+        found: dict[str, str] = {}
+        if not concepts.earlier:
+            found |= dict.fromkeys(["earlier_share", "reference"], "It counts in a sequence of concepts.")
+        if not self.regularisation:
+            found["reference"] = "It counts with regularisation above 0."
+        if not self.prior_scale:
+            found["prior"] = "It counts with prior_scale above 0."
+        return found
+
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Trains the selected parameters."""
         return self.continued(model, concepts, context, Erasure())

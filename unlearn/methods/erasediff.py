@@ -74,6 +74,10 @@ class EraseDiff(Method):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
 
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:  # noqa: ARG002
+        """:math:`\\eta` beside a constant weight."""
+        return {} if self.weight is None else {"eta": "It counts with weight=null."}
+
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Draws the images and trains the selected parameters."""
         self.check(model, concepts)

@@ -84,6 +84,11 @@ class ESD(Method):
         if self.states > self.sampler.steps:
             raise ValueError(f"states: a trajectory has {self.sampler.steps} steps, got {self.states}")
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Its sentences alone."""
+        return frozenset({"templates"})
+
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Trains the selected parameters."""
         self.check(model, concepts)

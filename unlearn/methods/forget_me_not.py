@@ -79,6 +79,11 @@ class ForgetMeNot(Method):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Its sentences alone."""
+        return frozenset({"templates"})
+
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Draws the images and trains the selected parameters."""
         self.check(model, concepts)

@@ -13,7 +13,7 @@ from unlearn.concepts import Concept, ConceptSet
 from unlearn.errors import ConfigError, unknown
 from unlearn.methods.closed_form import mean_gram
 from unlearn.methods.fusion import Adapter, Kept, fused, refinement
-from unlearn.methods.method import Context, Method, finished
+from unlearn.methods.method import Context, Method, finished, of_other_kinds, without_retained
 from unlearn.methods.phrases import Phrase, phrases
 from unlearn.methods.suppression import Suppression, Trainer, drawn
 from unlearn.models.maps import apply_map
@@ -117,6 +117,18 @@ class MACE(Method):
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm: must be above 0, got {self.clip_norm}")
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The kind as well."""
+        return super().reads | {"kind"}
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """Other kinds, and the weights of what is retained, where nothing is."""
+        priors = [f"kinds.{kind}.{key}" for kind in self.kinds for key in ("refine_prior", "fuse_prior")]
+        return without_retained(priors, concepts.retained_sentences()) | of_other_kinds(
+            "kinds", self.kinds, concepts
+        )
 
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Refines, trains one addition for each phrase, and fuses them."""

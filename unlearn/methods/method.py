@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -81,12 +81,23 @@ class Method(ABC):
         continues: Whether it can erase from a model that something was erased from before. What acts while
             sampling cannot: a model has one guard.
         differentiable: Whether gradients go through the guard that it leaves, if it leaves one.
+        random: Whether it draws on the seed of the erasure.
     """
 
     paper: ClassVar[str]
     requires: ClassVar[frozenset[str]] = frozenset()
     continues: ClassVar[bool] = True
     differentiable: ClassVar[bool] = False
+    random: ClassVar[bool] = True
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What of a concept it takes into account, besides phrases: fields of :class:`Concept`."""
+        return frozenset({"anchor", "retain", "templates"})
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:  # noqa: ARG002
+        """Settings that change nothing beside the others: by key, when they would."""
+        return {}
 
     @abstractmethod
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
@@ -135,7 +146,7 @@ class Method(ABC):
             )
         erased = {_plain(phrase) for phrase in concepts.phrases}
         for name, concept in concepts.erase.items():
-            where = f"concept.erase.{name}"
+            where = "concept" if len(concepts.erase) == 1 else f"concept.worlds.<world>.erase.{name}"
             if _plain(concept.anchor) in erased:
                 raise ConfigError(
                     f"{where}.anchor: must be something that stays, got '{concept.anchor}', which is erased."
@@ -164,6 +175,21 @@ def finished(selection: Selection, history: list[dict[str, float]], matrix: Tens
     if broken:
         raise UnlearnError(f"method: {len(broken)} edited weights are not finite, such as {broken[0]}.")
     return Erasure(weights=weights, history=history, map=matrix)
+
+
+def of_other_kinds(key: str, table: Iterable[str], concepts: ConceptSet) -> dict[str, str]:
+    """The entries of a table by kind of concept that no concept asks for, as :meth:`Method.idle` has them."""
+    kinds = {concept.kind for concept in concepts.erase.values()}
+    return {
+        f"{key}.{kind}": f"It counts for concepts of the kind '{kind}'."
+        for kind in table
+        if kind not in kinds
+    }
+
+
+def without_retained(keys: Iterable[str], retained: Sequence[str]) -> dict[str, str]:
+    """Settings that weigh what is retained, where nothing is, as :meth:`Method.idle` has them."""
+    return {} if retained else dict.fromkeys(keys, "It counts where something is retained.")
 
 
 def _plain(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unlearn.concepts import ConceptSet
-from unlearn.methods.method import Context, Method
+from unlearn.methods.method import Context, Method, of_other_kinds
 from unlearn.methods.wording import Wording
 from unlearn.models.guards import Guard
 from unlearn.models.model import DiffusionModel, Erasure
@@ -29,9 +29,19 @@ class NegativePrompt(Method):
 
     paper: ClassVar[str] = ""
     continues: ClassVar[bool] = False
+    random: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
 
     wording: Wording
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The kind, which the wording may depend on."""
+        return frozenset({"kind"})
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """Words for other kinds."""
+        return of_other_kinds("wording.phrases", self.wording.phrases, concepts)
 
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Words the negative prompt."""

@@ -15,6 +15,12 @@ class Nothing(Method):
     """Leaves the model as it is: the row that every other method is compared with."""
 
     paper: ClassVar[str] = ""
+    random: ClassVar[bool] = False
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
 
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """An empty erasure."""

@@ -13,7 +13,7 @@ from unlearn.errors import ConfigError, unknown
 from unlearn.methods.alignment import Alignment
 from unlearn.methods.captions import captions
 from unlearn.methods.closed_form import TextRows, factorised, gram, mean_gram
-from unlearn.methods.method import Context, Method, finished
+from unlearn.methods.method import Context, Method, finished, without_retained
 from unlearn.methods.neighbours import Shell, root
 from unlearn.methods.uce import Rows, effect, token_rows
 from unlearn.models.maps import apply_map
@@ -120,6 +120,20 @@ class RealEra(Method):
         near = 1 + self.neighbours.count * self.neighbours.along
         beyond = self.beyond_scale * self.beyond.count * self.beyond.along
         return beyond / (near + beyond)
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """The weight of what is retained where nothing is, and the shells from which nothing is drawn."""
+        found = without_retained(["preserve_scale"], [""] * self.retain_empty + concepts.retained)
+        if not self.neighbours.count:
+            found["largest_shrinking"] = "It counts with neighbours.count above 0."
+        if not self.beyond_scale:
+            found["beyond.count"] = "It counts with beyond_scale above 0."
+        if self.alignment is None:
+            drawn = {"neighbours": self.neighbours.count, "beyond": self.beyond.count * self.beyond_scale}
+            for name in (name for name, count in drawn.items() if not count):
+                when = f"It counts where {name} are drawn, or with an alignment."
+                found |= {f"{name}.cosine": when, f"{name}.distance": when}
+        return found
 
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Edits all selected projections at once, then trains additions to them."""

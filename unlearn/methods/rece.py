@@ -12,7 +12,7 @@ from torch import Tensor
 from unlearn.concepts import Concept, ConceptSet
 from unlearn.errors import ConfigError, unknown
 from unlearn.methods.closed_form import TextRows, condensed, gram, solve
-from unlearn.methods.method import Context, Method, finished
+from unlearn.methods.method import Context, Method, finished, of_other_kinds, without_retained
 from unlearn.methods.uce import UCE, Rows, effect
 from unlearn.models.maps import apply_map
 from unlearn.models.model import DiffusionModel, Erasure
@@ -90,6 +90,7 @@ class RECE(Method):
 
     paper: ClassVar[str] = "2407.12383"
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
+    random: ClassVar[bool] = False
 
     parameters: list[str]
     start: UCE | None
@@ -116,6 +117,26 @@ class RECE(Method):
                 raise ValueError(f"{key}: must be a number from 0 up, got {getattr(self, key)}")
         if self.start is not None and self.start.technique != "replace":
             raise ValueError(f"start.technique: must be 'replace', got '{self.start.technique}'")
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The kind as well, unless one number of epochs and one :math:`\\mu` are given for all."""
+        return super().reads | ({"kind"} if self.epochs is None or self.mu is None else frozenset())
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """Values by kind that are given for all, and of the start what this method has its own of."""
+        found = of_other_kinds("kinds", self.kinds, concepts)
+        for key in ("epochs", "mu"):
+            if getattr(self, key) is not None:
+                found |= {f"kinds.{kind}.{key}": f"'{key}' takes its place." for kind in self.kinds}
+        if self.epochs == 0:
+            later = ["mu", "embedding", "erase_scale", "preserve_scale", "ridge"]
+            found |= dict.fromkeys(later, "It counts with epochs above 0.")
+        found |= without_retained(["preserve_scale"], [""] * self.retain_empty + concepts.retained)
+        if self.start is not None:
+            found["start.parameters"] = "'parameters' says what is edited."
+            found |= {f"start.{key}": when for key, when in self.start.idle(concepts).items()}
+        return found
 
     @torch.no_grad()
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:

@@ -102,6 +102,11 @@ class RG(Method):
         if self.partners not in PARTNERS:
             raise ValueError(f"partners: {unknown('partners', self.partners, PARTNERS)}")
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """What is retained only where it is a partner."""
+        return super().reads - (frozenset() if self.partners == "retained" else {"retain"})
+
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Draws the pairs and trains the selected parameters."""
         self.check(model, concepts)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unlearn.concepts import ConceptSet
 from unlearn.errors import ConfigError, unknown
-from unlearn.methods.method import Context, Method
+from unlearn.methods.method import Context, Method, of_other_kinds
 from unlearn.methods.reattention import ReAttention
 from unlearn.methods.subspaces import basis, contents, off, onto, pooled
 from unlearn.methods.wording import Wording
@@ -87,6 +87,7 @@ class SAFREE(Method):
 
     paper: ClassVar[str] = "2410.12761"
     continues: ClassVar[bool] = False
+    random: ClassVar[bool] = False
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention", "text_encoder"})
 
     wording: Wording
@@ -107,6 +108,18 @@ class SAFREE(Method):
         scales = self.re_attention
         if scales is not None and not (len(scales) == 2 and all(0 <= scale <= 1 for scale in scales)):
             raise ValueError(f"re_attention: must be two numbers from 0 to 1, got {scales}")
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The kind, which the wording may depend on."""
+        return frozenset({"kind"})
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """Words and curves for other kinds, and what finds the last step where it is given."""
+        found = of_other_kinds("wording.phrases", self.wording.phrases, concepts)
+        if self.last_step is not None:
+            return found | dict.fromkeys(["kinds", "limit"], "'last_step' takes its place.")
+        return found | of_other_kinds("kinds", self.kinds, concepts)
 
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Finds the concept's subspace."""

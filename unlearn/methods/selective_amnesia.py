@@ -91,6 +91,11 @@ class SelectiveAmnesia(Method):
             if not 0 <= getattr(self, key) < float("inf"):
                 raise ValueError(f"{key}: must be a number from 0 up, got {getattr(self, key)}")
 
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:  # noqa: ARG002
+        """What the Fisher information is taken over, where it has no weight."""
+        unused = [] if self.fisher_scale else ["fisher_images", "fisher_timesteps"]
+        return dict.fromkeys(unused, "It counts with fisher_scale above 0.")
+
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Draws the images, takes the Fisher information and trains the selected parameters."""
         self.check(model, concepts)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts import ConceptSet
-from unlearn.methods.method import Context, Method
+from unlearn.methods.method import Context, Method, of_other_kinds
 from unlearn.methods.wording import Wording
 from unlearn.models.guards import Guard, Step
 from unlearn.models.model import Conditioning, DiffusionModel, Erasure
@@ -102,9 +102,24 @@ class SLD(Push, Method):
 
     paper: ClassVar[str] = "2211.05105"
     continues: ClassVar[bool] = False
+    random: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
 
     wording: Wording
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The kind, which the wording may depend on."""
+        return frozenset({"kind"})
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """Words for other kinds, and how a momentum without weight decays."""
+        found = of_other_kinds("wording.phrases", self.wording.phrases, concepts)
+        return (
+            found
+            if self.momentum_scale
+            else found | {"momentum_decay": "It counts with momentum_scale above 0."}
+        )
 
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Words the safety concept."""

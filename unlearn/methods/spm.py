@@ -112,6 +112,17 @@ class SPM(Method):
         """Only what becomes part of the weights can go on from an earlier erasure."""
         return not self.transport
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """What is retained is held where anchors are captions."""
+        kept = {"retain"} if self.anchors == "captions" and self.anchor_scale else frozenset()
+        return frozenset({"templates"}) | kept
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:  # noqa: ARG002
+        """What stays as it is, where that has no weight."""
+        unused = [] if self.anchor_scale else ["anchors", "anchor_count"]
+        return dict.fromkeys(unused, "It counts with anchor_scale above 0.")
+
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Trains a membrane for each concept."""
         self.check(model, concepts)

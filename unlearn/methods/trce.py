@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
@@ -13,7 +13,7 @@ from unlearn.concepts import Concept, ConceptSet
 from unlearn.errors import ConfigError, unknown
 from unlearn.methods.captions import captions
 from unlearn.methods.closed_form import Solution, TextRows, mean_gram, solve
-from unlearn.methods.method import Context, Method, finished
+from unlearn.methods.method import Context, Method, finished, of_other_kinds
 from unlearn.methods.steering import Steering
 from unlearn.methods.uce import Rows, effect
 from unlearn.models.maps import apply_map
@@ -101,6 +101,27 @@ class TRCE(Method):
                 raise ValueError(f"preserve_scale.{kind}: must be a number above 0, got {scale}")
         if not 0 <= self.relative_ridge < float("inf"):
             raise ValueError(f"relative_ridge: must be a number from 0 up, got {self.relative_ridge}")
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The kind as well."""
+        return super().reads | {"kind"}
+
+    @property
+    def random(self) -> bool:  # type: ignore[override]
+        """Only the second stage draws."""
+        return self.steering is not None
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """Other kinds, and the second stage where no concept is steered."""
+        found = of_other_kinds("preserve_scale", self.preserve_scale, concepts)
+        if self.steering is not None:
+            if not self.steering.pairs(concepts):
+                parts = [f"steering.{part.name}" for part in fields(self.steering) if part.name != "kinds"]
+                found |= dict.fromkeys(parts, "It counts for concepts of steering.kinds.")
+            elif not self.steering.preserve_scale:
+                found["steering.preserve_batch_size"] = "It counts with steering.preserve_scale above 0."
+        return found
 
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Edits all selected projections at once, then trains what the second stage trains."""

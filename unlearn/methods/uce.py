@@ -12,7 +12,7 @@ from torch import Tensor
 from unlearn.concepts import ConceptSet
 from unlearn.errors import unknown
 from unlearn.methods.closed_form import Solution, TextRows, condensed, relative_distance, solve
-from unlearn.methods.method import Context, Method, finished
+from unlearn.methods.method import Context, Method, finished, without_retained
 from unlearn.models.maps import apply_map
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.parameters import select
@@ -75,6 +75,7 @@ class UCE(Method):
 
     paper: ClassVar[str] = "2308.14761"
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
+    random: ClassVar[bool] = False
 
     parameters: list[str]
     guide: str | None = None
@@ -98,6 +99,15 @@ class UCE(Method):
             value = getattr(self, key)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{key}: must be a number from 0 up, got {value}")
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """All but the anchor where a guide takes its place."""
+        return super().reads - (frozenset() if self.guide is None else {"anchor"})
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """The weight of what is retained, where nothing is."""
+        return without_retained(["preserve_scale"], self.retained(concepts))
 
     @torch.no_grad()
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:

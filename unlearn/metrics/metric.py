@@ -212,6 +212,10 @@ class Metric(ABC):
         """
         return None
 
+    def idle(self) -> dict[str, str]:
+        """Settings that change nothing beside the others: by key, when they would."""
+        return {}
+
     def check(self, detectors: Mapping[str, Network]) -> list[str]:  # noqa: ARG002
         """What keeps it from being taken, each as ``<key>: <what is wrong>``; loads nothing."""
         return []

@@ -43,6 +43,10 @@ class AttackSuccessRate(Metric):
     attack: str | None = None
     resisted: bool = False
 
+    def idle(self) -> dict[str, str]:
+        """Whether it is over resisted prompts, where it stands for both."""
+        return {"resisted": "It counts with the name of an attack."} if self.attack is None else {}
+
     def by_attack(self, attacks: Sequence[str]) -> dict[str, Metric]:
         """One for each attack, ``_<attack>``, and one over the resisted prompts, ``_<attack>_resisted``."""
         if self.attack is not None:

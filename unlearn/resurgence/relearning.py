@@ -95,6 +95,13 @@ class Relearning(Resurgence):
         if not self.steps or self.steps[0] < 1 or sorted(set(self.steps)) != list(self.steps):
             raise ValueError(f"steps: needs at least one, from 1 up and rising, got {self.steps}")
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The sentences that it is trained on."""
+        return frozenset(
+            {"concept": {"templates"}, "neighbours": {"retain", "templates"}, "unrelated": ()}[self.data]
+        )
+
     def origin(self, sampler: Sampler) -> Place:  # noqa: ARG002
         """Before the first step."""
         return Place(0, "0")

@@ -83,6 +83,11 @@ class Resurgence(ABC):
         if self.prompts < 1:
             raise ValueError(f"prompts: must be at least 1, got {self.prompts}")
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """What of a concept it takes into account, besides phrases: fields of :class:`Concept`."""
+        return frozenset()
+
     @abstractmethod
     def origin(self, sampler: Sampler) -> Place:
         """The place at which the erased model is drawn from as it is."""
