@@ -39,6 +39,7 @@ LAYERS = {
     "sentences": 1,
     "environment": 0,
     "errors": 0,
+    "shortage": 0,
     "validation": 0,
 }
 
