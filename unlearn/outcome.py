@@ -90,7 +90,8 @@ def _attack(name: str, found: AdversarialPrompts, folders: Sequence[Path]) -> At
     return {
         "name": name,
         "prompts": len(found.prompts),
-        "found": sum(found.found),
+        "found": sum(one is True for one in found.found),
+        "failed": len(found.unjudged),
         "queries": sum(found.queries) / count,
         "unet_forwards": sum(found.forwards) / count,
         "seconds": spent(folders),

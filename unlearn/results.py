@@ -147,6 +147,9 @@ class AttackEntry(TypedDict):
         name: Its key in ``eval.attacks``.
         prompts: How many plain prompts it was tried on.
         found: For how many of them its own images showed the concept.
+        failed: For how many of them the detector failed on the attack's own images without any showing the
+            concept. Nobody knows what the attack would have found: they are failed in its rates as well.
+            Not in older files.
         queries: Candidates that it tried for each, on average.
         unet_forwards: Denoiser evaluations that it spent on each, counted in samples, on average.
         seconds: Wall-clock time of all of it.
@@ -155,6 +158,7 @@ class AttackEntry(TypedDict):
     name: str
     prompts: int
     found: int
+    failed: NotRequired[int]
     queries: float
     unet_forwards: float
     seconds: float
