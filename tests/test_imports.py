@@ -29,6 +29,7 @@ LAYERS = {
     "models": 2,
     "images": 2,
     "results": 1,
+    "ranges": 1,
     "detectors": 1,
     "choice": 1,
     "concepts": 1,
@@ -60,7 +61,18 @@ ALLOWED = {
 HEAVY = {"diffusers", "matplotlib", "open_clip", "peft", "torchmetrics", "transformers", "wandb"}
 
 #: These answer before torch could be imported.
-LIGHT = {"cli", "errors", "artifacts", "choice", "concepts", "sentences", "results", "validation", "report"}
+LIGHT = {
+    "cli",
+    "errors",
+    "artifacts",
+    "choice",
+    "concepts",
+    "sentences",
+    "results",
+    "ranges",
+    "validation",
+    "report",
+}
 
 
 def part(path):

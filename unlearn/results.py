@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NotRequired, TypedDict
 
 from unlearn.environment import Environment
 from unlearn.errors import ArtifactError
-from unlearn.validation import problems
+from unlearn.ranges import impossible, impossible_items
+from unlearn.validation import parsed, problems
 
 SCHEMA = 1
 """Version of the layout of ``results.json`` and ``items.jsonl``."""
@@ -275,11 +277,12 @@ def read_results(folder: Path) -> Results:
     """Reads ``results.json`` of a run folder.
 
     Raises:
-        ArtifactError: If there is none, or a key is missing or wrong; the message names the key.
+        ArtifactError: If there is none, or a key is missing or wrong, or a number is one that cannot be; the
+            message names the key.
     """
     path = Path(folder) / "results.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path}: not found. Is this the folder of a run that has finished?") from None
     except (OSError, ValueError) as error:
@@ -288,6 +291,7 @@ def read_results(folder: Path) -> Results:
     results: Results = found
     if results["schema"] != SCHEMA:
         raise ArtifactError(f"{path}: schema: must be {SCHEMA}, got {results['schema']}. Repeat the run.")
+    _refuse(path, impossible(results))
     return results
 
 
@@ -299,11 +303,15 @@ def write_results(folder: Path, results: Results) -> Path:
     """
     path = Path(folder) / "results.json"
     _refuse(path, problems(results, Results, "", strict=True))
+    _refuse(path, impossible(results))
     return _write(path, json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_items(folder: Path) -> list[Item]:
+def read_items(folder: Path, scores: Mapping[str, ScoreEntry] = MappingProxyType({})) -> list[Item]:
     """Reads ``items.jsonl`` of a run folder; an empty list if the run has none.
+
+    Arguments:
+        scores: Those of ``results.json``, whose units say which numbers an image can have.
 
     Raises:
         ArtifactError: If a line is damaged; the message names the line.
@@ -311,14 +319,20 @@ def read_items(folder: Path) -> list[Item]:
     path = Path(folder) / "items.jsonl"
     if not path.exists():
         return []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}).") from None
     items: list[Item] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not splitlines(): a prompt may hold what Python takes for the end of a line, and JSON does not.
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
         try:
-            found = json.loads(line)
+            found = parsed(line)
         except ValueError as error:
             raise ArtifactError(f"{path}: line {number} is no JSON ({error}).") from None
         _refuse(path, problems(found, Item, f"line {number}"))
         items.append(found)
+    _refuse(path, impossible_items(items, scores))
     return items
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from unlearn.report import latex, markdown, resurgence, steps
 from unlearn.report.page import fill, write
 from unlearn.report.plots import Point, standalone, trade_off
 from unlearn.report.record import Run
+from unlearn.report.spreadsheet import cell
 from unlearn.report.tabulate import Row, Section, tabulate
 from unlearn.report.wording import attacks, plain, title
 
@@ -45,7 +47,8 @@ def write_comparison(run_folders: Iterable[Path], out_folder: Path, group_by: Se
     write(out_folder / "table.md", "\n".join(_markdown(section, len(sections) > 1) for section in sections))
     for section, found, back in zip(sections, plots, returns, strict=True):
         for name, plot in {**found, **{name: plot for name, (_, plot) in back.items()}}.items():
-            suffix = f"-{section.concept}-{section.model}" if len(sections) > 1 else ""
+            own = re.sub(r"[^\w.-]+", "_", f"{section.concept}-{section.model}")  # may hold a slash
+            suffix = f"-{own}" if len(sections) > 1 else ""
             write(out_folder / f"{name}{suffix}.svg", standalone(plot))
     return fill(
         "table.html",
@@ -128,7 +131,8 @@ def _point(section: Section, row: Row, kept: str, erased: Sequence[str]) -> Poin
 
 
 def _markdown(section: Section, headed: bool) -> str:
-    head = f"### {plain(section.concept)} on {plain(section.model)}\n\n" if headed else ""
+    name = markdown.escape(f"{plain(section.concept)} on {plain(section.model)}")
+    head = f"### {name}\n\n" if headed else ""
     return head + markdown.table(section)
 
 
@@ -137,7 +141,7 @@ def _csv(sections: Sequence[Section]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = [f"{key}{part}" for key in keys for part in ("", "_low", "_high", "_sd", "_n")]
-    writer.writerow(["model", "concept", "kind", "method", "seeds", *columns])
+    writer.writerow(["model", "concept", "kind", "method", "seeds", *map(cell, columns)])
     for section in sections:
         for row in section.rows:
             line: list[object] = [
@@ -148,10 +152,10 @@ def _csv(sections: Sequence[Section]) -> str:
                 " ".join(map(str, row.seeds)),
             ]
             for key in keys:
-                if cell := row.cells.get(key):
-                    low, high = cell.interval or ("", "")
-                    line += [cell.value, low, high, "" if cell.sd is None else cell.sd, cell.n]
+                if found := row.cells.get(key):
+                    low, high = found.interval or ("", "")
+                    line += [found.value, low, high, "" if found.sd is None else found.sd, found.n]
                 else:
                     line += [""] * 5
-            writer.writerow(line)
+            writer.writerow(map(cell, line))
     return text.getvalue()
