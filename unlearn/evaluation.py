@@ -50,9 +50,9 @@ def prompt_sets(
         each: Whether the limits of prompts that ask for a concept are for each concept alone.
     """
     return {
-        role: concepts.prompt_set(role, search)
-        .limited(limits.get(role), each=each and role in ROLES[:3])
-        .reseeded(seed)
+        role: concepts.prompt_set(role, search, limits.get(role), each=each and role in ROLES[:3]).reseeded(
+            seed
+        )
         for role in ROLES
     }
 
