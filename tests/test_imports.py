@@ -30,6 +30,7 @@ LAYERS = {
     "images": 2,
     "results": 1,
     "ranges": 1,
+    "outputs": 1,
     "detectors": 1,
     "choice": 1,
     "prompt_files": 1,
