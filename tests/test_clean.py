@@ -30,7 +30,7 @@ def make(folder):
 
 @pytest.fixture
 def outputs(tmp_path):
-    """Two runs that share an artifact, one that was killed, an artifact of none, leftovers and strange files."""
+    """Two runs that share an artifact, one that was killed, an artifact of none, and leftovers."""
     root = tmp_path / "outputs"
     store = Store(root / "artifacts")
     shared, own, lost = (store.once("erasure", {"number": n}, make) for n in range(3))

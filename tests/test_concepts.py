@@ -1,7 +1,6 @@
 """Prompts and concepts."""
 
 from importlib.resources import files
-
 from pathlib import Path
 
 import pytest

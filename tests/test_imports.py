@@ -43,6 +43,7 @@ LAYERS = {
     "environment": 0,
     "errors": 0,
     "shortage": 0,
+    "confidential": 0,
     "validation": 0,
 }
 

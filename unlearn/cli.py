@@ -18,6 +18,7 @@ from pathlib import Path
 
 from unlearn import __version__
 from unlearn.commands import COMMANDS
+from unlearn.confidential import redacted
 from unlearn.errors import ConfigError, IncompatibleError, UnlearnError
 from unlearn.shortage import memory_short, reason
 
@@ -58,7 +59,7 @@ def explain(error: Exception) -> int:
     elif memory_short(error):
         _say(f"out of memory ({reason(error)}). A smaller batch_size of the sampler needs less.")
     else:
-        traceback.print_exception(error)
+        sys.stderr.write(redacted("".join(traceback.format_exception(error))))
         _say(f"failed: {type(error).__name__}: {error}".splitlines()[0])
     return FAILURE
 
@@ -99,7 +100,7 @@ def _disk_full(error: BaseException | None) -> bool:
 
 
 def _say(text: str) -> None:
-    print(f"unlearn: {text}", file=sys.stderr)
+    print(f"unlearn: {redacted(text)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from unlearn.attacks import ATTACKS
 from unlearn.checks import mismatches
 from unlearn.choice import ConceptChoice
 from unlearn.concepts import ROLES, ConceptSet
+from unlearn.confidential import REFERENCE, heed
 from unlearn.detectors import DETECTORS
 from unlearn.errors import ConfigError, unknown
 from unlearn.methods import METHODS
@@ -193,6 +194,7 @@ def resolve(config: DictConfig, here: bool = True) -> RunConfig:
     Raises:
         ConfigError: Listing every problem at once, each with its full key.
     """
+    heed(OmegaConf.to_container(config, resolve=False))
     if problems := [*_problems(config, "")]:
         raise ConfigError("The configuration does not describe a run:\n  " + "\n  ".join(problems))
     run = OmegaConf.to_object(config)
@@ -204,8 +206,10 @@ def resolve(config: DictConfig, here: bool = True) -> RunConfig:
 
 def run_name(*, _root_: DictConfig) -> str:
     """``<method>-<concept>-<model>-s<seed>-<fingerprint>``, the same for the same run."""
-    choices = _root_.hydra.runtime.choices
-    concept = choices.concept if OmegaConf.is_missing(_root_.concept, "name") else _root_.concept.name
+    choices, said = _root_.hydra.runtime.choices, _root_.concept._get_node("name")
+    hidden = said is not None and REFERENCE.search(str(said._value())) is not None
+    named = not hidden and not OmegaConf.is_missing(_root_.concept, "name")
+    concept = _root_.concept.name if named else choices.concept
     return "-".join([choices.method, str(concept), choices.model, f"s{_root_.seed}", signature(_root_)])
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from unlearn.artifacts import fingerprint
 from unlearn.attacks.attack import AdversarialPrompts
+from unlearn.confidential import redacted
 from unlearn.curves import Drawn
 from unlearn.environment import environment
 from unlearn.results import SCHEMA, Artifact, AttackEntry, Cost, CurveEntry, Results
@@ -70,7 +71,7 @@ def assemble(
         },
         "scores": last.scored.scores,
         "cost": cost,
-        "warnings": [*said(made), *_warnings(steps)],
+        "warnings": redacted([*said(made), *_warnings(steps)]),
         "artifacts": _artifacts(config, folder, steps, attacks, drawn),
         "environment": environment(config.device),
     }

@@ -89,8 +89,8 @@ def survey(outputs: Path) -> list[Leaving]:
     ]
     if not found:
         raise ConfigError(
-            f"clean: {outputs} is no folder of outputs: it has no runs and no artifacts. Give the folder that "
-            "outputs= names."
+            f"clean: {outputs} is no folder of outputs: it has no runs and no artifacts. Give the folder "
+            "that outputs= names."
         )
     return found
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
 
@@ -56,18 +55,15 @@ def read_prompts(name: str, search: Sequence[str | Path] = ()) -> Mapping[str, R
         ConfigError: If there is no such file, a column is missing, a row is wrong, or there is no row.
     """
     path = _find(name, search)
-    state = None
-    if isinstance(path, Path):  # what lies in an archive does not change
-        about = path.stat()
-        state = about.st_mtime_ns, about.st_size, about.st_ino
-    return _read(path, state)
+    about = path.stat()
+    return _read(path, (about.st_mtime_ns, about.st_size, about.st_ino))
 
 
 @lru_cache(maxsize=4)
-def _read(path: Traversable, state: tuple[int, ...] | None) -> Mapping[str, Rows]:  # noqa: ARG001
+def _read(path: Path, state: tuple[int, ...]) -> Mapping[str, Rows]:  # noqa: ARG001
     """The rows of a file as it was in a ``state``."""
     try:
-        with path.open("r", encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             return _parsed(str(path), csv.reader(file, strict=True))
     except (csv.Error, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as CSV ({error}).") from None
@@ -116,12 +112,12 @@ def seed_of(text: str) -> int | None:
     return seed if (seed := int(text)) < 2**63 else None
 
 
-def _find(name: str, search: Sequence[str | Path]) -> Traversable:
+def _find(name: str, search: Sequence[str | Path]) -> Path:
     for given in search:
         if not Path(given).is_dir():
             raise ConfigError(f"paths.prompts: there is no folder {given}.")
-    folders: list[Traversable] = [Path(given) for given in search]
-    folders.append(files("unlearn").joinpath("data", "prompts"))
+    folders = [Path(given) for given in search]
+    folders.append(Path(str(files("unlearn").joinpath("data", "prompts"))))
     known = []
     for folder in folders:
         if (path := folder.joinpath(f"{name}.csv")).is_file():

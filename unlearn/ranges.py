@@ -38,10 +38,10 @@ def impossible(results: Results) -> Iterator[str]:
     Arguments:
         results: As its type says.
     """
-    for key in ("warnings", "attacks", "steps", "resurgence"):
-        if len(results.get(key, ())) > MOST:  # type: ignore[arg-type]
-            yield f"{key}: must have at most {MOST} entries, got {len(results[key])}."  # type: ignore[literal-required]
-            return
+    lists = {key: value for key, value in results.items() if isinstance(value, list)}
+    if long := [key for key, value in lists.items() if len(value) > MOST]:
+        yield f"{long[0]}: must have at most {MOST} entries, got {len(lists[long[0]])}."
+        return
     yield from _within("seed", results["seed"], 0, LARGEST)
     for key, seed in results["seeds"].items():
         yield from _within(f"seeds.{key}", seed, 0, LARGEST)
@@ -49,16 +49,14 @@ def impossible(results: Results) -> Iterator[str]:
     yield from _cost(results["cost"])
     for i, attack in enumerate(results.get("attacks", ())):
         where = f"attacks[{i}]"
-        for key in ("prompts", "queries", "unet_forwards", "seconds"):
-            yield from _within(f"{where}.{key}", attack[key], 0, LARGEST)  # type: ignore[literal-required]
+        yield from _positive(where, attack, ("prompts", "queries", "unet_forwards", "seconds"))
         yield from _within(f"{where}.found", attack["found"], 0, attack["prompts"])
         yield from _within(f"{where}.failed", attack.get("failed", 0), 0, attack["prompts"] - attack["found"])
     for i, step in enumerate(results.get("steps", ())):
         where = f"steps[{i}]"
         yield from _scores(f"{where}.scores", step["scores"])
         yield from _scores(f"{where}.concepts", step["concepts"])
-        for key in ("drift", "erase_seconds", "unet_forwards"):
-            yield from _within(f"{where}.{key}", step[key], 0, LARGEST)  # type: ignore[literal-required]
+        yield from _positive(where, step, ("drift", "erase_seconds", "unet_forwards"))
     for i, curve in enumerate(results.get("resurgence", ())):
         yield from _curve(f"resurgence[{i}]", curve)
 
@@ -94,8 +92,7 @@ def _score(where: str, score: ScoreEntry) -> Iterator[str]:
         yield f"{where}.unit: must be one of {known}, got '{score['unit']}'."
         return
     low, high = UNITS[score["unit"]]
-    for key in ("expected", "n", "failed"):
-        yield from _within(f"{where}.{key}", score[key], 0, LARGEST)  # type: ignore[literal-required]
+    yield from _positive(where, score, ("expected", "n", "failed"))
     if score["n"] + score["failed"] > score["expected"]:
         yield (
             f"{where}.expected: must be at least n and failed together, which are "
@@ -135,6 +132,11 @@ def _curve(where: str, curve: CurveEntry) -> Iterator[str]:
     places: Iterable[float] = (point["at"] for point in curve["points"])
     if curve["half"] is not None and curve["half"] not in places:
         yield f"{where}.half: must be where one of the points is, got {curve['half']}."
+
+
+def _positive(where: str, found: Mapping[str, Any], keys: Iterable[str]) -> Iterator[str]:
+    """Of numbers that are at least 0."""
+    return chain.from_iterable(_within(f"{where}.{key}", found[key], 0, LARGEST) for key in keys)
 
 
 def _within(where: str, value: Any, low: float, high: float) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NotRequired, TypedDict
 
+from unlearn.confidential import redacted
 from unlearn.environment import Environment
 from unlearn.errors import ArtifactError
 from unlearn.ranges import impossible, impossible_items
@@ -304,7 +305,9 @@ def write_results(folder: Path, results: Results) -> Path:
     path = Path(folder) / "results.json"
     _refuse(path, problems(results, Results, "", strict=True))
     _refuse(path, impossible(results))
-    return _write(path, json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return _write(
+        path, json.dumps(redacted(results, ("path",)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
 def read_items(folder: Path, scores: Mapping[str, ScoreEntry] = MappingProxyType({})) -> list[Item]:

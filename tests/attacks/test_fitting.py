@@ -9,7 +9,6 @@ import torch
 
 from unlearn.attacks.fitting import Fitting
 
-
 #: What devices and libraries say where memory does not suffice.
 SHORT = {
     "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),

@@ -231,7 +231,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:.torch.load. received:UserWarning")
 def test_a_damaged_file_of_weights_is_told_in_a_line(tmp_path, damage):
     image = torch.zeros(1, 3, 8, 8)
     (tmp_path / "x.pt").write_bytes(damage(state(tmp_path)))

@@ -395,7 +395,7 @@ def test_a_prompt_that_an_attack_could_not_judge_is_failed_and_not_resisted(buil
 
 def test_a_detector_that_cannot_decide_is_said_in_a_line(build):
     class Undecided(Colours):
-        def decide(self, readout, label):
+        def decide(self, *_):
             raise IndexError("no such column")
 
     images = {("plain", model): shown("church", "cat") for model in ("original", "erased")}
@@ -415,7 +415,7 @@ def test_a_batch_that_memory_does_not_suffice_for_is_read_image_by_image(build):
     assert EVERY["erased"].score(build(images, detectors={"judge": Large()})).failed == 0
 
     class Larger(Large):
-        def scores(self, images):
+        def scores(self, _):
             raise MemoryError("std::bad_alloc")
 
     with pytest.raises(MemoryError):

@@ -174,8 +174,8 @@ class Target:
         self.tally.add(len(found) - len(failed), failed)
         if failed and not self.failures:
             raise UnlearnError(
-                f"eval.detectors.{self.concepts.erase[concept].detector}: failed on {self.tally.failed} of the "
-                f"{self.tally.failed + self.tally.judged} images that the attack looked at "
+                f"eval.detectors.{self.concepts.erase[concept].detector}: failed on {self.tally.failed} of "
+                f"the {self.tally.failed + self.tally.judged} images that the attack looked at "
                 f"({self.tally.first}); eval.failures allows 0."
             )
         missing = torch.tensor([0.0, math.nan])
@@ -290,7 +290,8 @@ def aimed(concept: str, shown: Sequence[bool | None], key: str) -> None:
     judged = [one for one in shown if one is not None]
     if not judged and len(shown) >= ENOUGH:
         raise UnlearnError(
-            f"attack: the detector failed on all {len(shown)} images that the original model drew of {concept}."
+            f"attack: the detector failed on all {len(shown)} images that the original model drew of "
+            f"{concept}. Look at eval.detectors."
         )
     if not any(judged) and len(judged) >= ENOUGH:
         raise IncompatibleError(

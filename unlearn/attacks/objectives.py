@@ -18,7 +18,8 @@ class DetectorScore(Objective):
     """What the concept's detector says of an image of the candidate; needs no gradient of anything.
 
     The loss is :math:`1 - p` for the highest probability :math:`p` of the concept's labels, and :math:`-p`
-    where the detector decides that the concept shows; infinite where the detector failed. All candidates are drawn from one noise.
+    where the detector decides that the concept shows; infinite where the detector failed. All candidates are
+    drawn from one noise.
     """
 
     def loss(self, target: Target, concept: str, text: Callable[[Tensor], str], seed: int) -> Loss:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -18,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from unlearn.confidential import Filter, redacted, stated
 from unlearn.config import register_schemas, resolve
 from unlearn.errors import ConfigError
 
@@ -49,15 +51,17 @@ def job(config: DictConfig) -> float | None:
             concept=settings.concept.name,
             group=os.environ.get("WANDB_RUN_GROUP") if about.mode == RunMode.MULTIRUN else None,
         )
-        plain: Any = OmegaConf.to_container(config, resolve=True)
-        results = run(settings, folder, label, plain)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(Filter())
+        said, resolved = (OmegaConf.to_container(config, resolve=whole) for whole in (False, True))
+        results = run(settings, folder, label, stated(said, resolved))
     except BaseException as error:
         if not any((folder / name).exists() for name in ("metrics.jsonl", "results.json")):
             shutil.rmtree(folder, ignore_errors=True)
         if not isinstance(error, Exception):
             raise
         if about.mode == RunMode.MULTIRUN:  # the others go on, and Hydra raises it again at the end
-            print(f"unlearn: job {about.job.num} failed: {error}", file=sys.stderr)
+            print(f"unlearn: job {about.job.num} failed: {redacted(str(error))}", file=sys.stderr)
             raise
         _failed.append(error)  # of a single run: raised by main(), since Hydra would add words of its own
         return None

@@ -129,7 +129,7 @@ class NudeNet(Detector):
 
 @contextmanager
 def _as_runtime_error() -> Iterator[None]:
-    """onnxruntime's errors are plain exceptions; here a network that fails on an image raises RuntimeError."""
+    """onnxruntime's errors are plain exceptions; a network that fails on an image is to raise RuntimeError."""
     try:
         yield
     except Exception as error:

@@ -26,13 +26,14 @@ def escape(text: str) -> str:
 
 def table(section: Section) -> str:
     """A booktabs table, one line for each method; needs ``\\usepackage{booktabs}``."""
+    name = " ".join(f"{plain(section.concept)} on {plain(section.model)}".split())
     arrows = {"lower": r"$\downarrow$", "higher": r"$\uparrow$"}
     heads = []
     for key in section.units:
         unit = f" ({section.units[key]})" if section.units[key] else ""
         heads.append(f"{escape(title(key) + unit)} {arrows[section.better[key]]}")
     lines = [
-        f"% {' '.join(f'{plain(section.concept)} on {plain(section.model)}'.split())}, with 95 % intervals in brackets, or the",
+        f"% {name}, with 95 % intervals in brackets, or the",
         "% standard deviation over seeds. Needs \\usepackage{booktabs}.",
         rf"\begin{{tabular}}{{l{'r' * len(section.units)}}}",
         r"\toprule",

@@ -1,8 +1,8 @@
 """Text in CSV files that a spreadsheet shows and does not run.
 
 A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, whoever wrote it, and
-may pass over blanks before it. Such a cell begins with an apostrophe here, which spreadsheets take for "this is
-text"; and so does one that begins with an apostrophe itself, so that :func:`text` gives back what went in.
+may pass over blanks before it. Such a cell begins with an apostrophe here, which spreadsheets take for "this
+is text"; and so does one that begins with an apostrophe itself, so that :func:`text` gives back what went in.
 """
 
 from __future__ import annotations
