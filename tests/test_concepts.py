@@ -1,6 +1,7 @@
 """Prompts and concepts."""
 
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,46 @@ def test_wrong_prompt_files_are_refused(tmp_path, text, said):
         read_prompts("church", [tmp_path])
 
 
+def test_a_prompt_file_is_read_once_and_again_when_it_changes(folder, monkeypatch):
+    opened = []
+    open_file = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, *given, **more: opened.append(self) or open_file(self, *given, **more)
+    )
+    concepts = ConceptSet(erase={"church": concept(prompts="church")})
+    for role in ("plain", "synonym", "plain"):
+        concepts.prompt_set(role, [folder])
+    assert opened == [folder / "church.csv"]
+    (folder / "church.csv").write_text("role,prompt,seed,shows\nplain,a chapel,1,church\n")
+    assert concepts.prompt_set("plain", [folder]).prompts == ("a chapel",)
+    (folder / "church.csv").write_text("role,prompt,seed,shows\nplain,a temple,1,church\n")
+    assert concepts.prompt_set("plain", [folder]).prompts == ("a temple",)
+
+
+def test_no_more_than_asked_for_is_looked_at(tmp_path, monkeypatch):
+    rows = "".join(f"neighbour,a castle {i},{i},castle\n" for i in range(50))
+    for name in ("church", "chapel"):
+        (tmp_path / f"{name}.csv").write_text(f"role,prompt,seed,shows\nplain,a {name},1,x\n{rows}")
+    concepts = ConceptSet(
+        erase={n: concept(prompts=n, phrases=[n], labels=[n]) for n in ("church", "chapel")}
+    )
+    heard = []
+    monkeypatch.setattr("unlearn.concepts.spoken", lambda text: heard.append(text) or f" {text} ")
+    few = concepts.prompt_set("neighbour", [tmp_path], 3)
+    assert len([text for text in heard if "castle" in text]) == 4  # both concepts in turn
+    whole = concepts.prompt_set("neighbour", [tmp_path])
+    assert few == whole.limited(3)
+    assert concepts.prompt_set("neighbour", [tmp_path], 3, each=True) == whole.limited(3, each=True)
+    assert concepts.prompt_set("plain", [tmp_path], 1, each=True).prompts == ("a church", "a chapel")
+
+
+@pytest.mark.parametrize("seed", ["9" * 5000, "\N{SUPERSCRIPT TWO}", "", "1.0"])
+def test_a_seed_that_is_none_is_refused(tmp_path, seed):
+    (tmp_path / "church.csv").write_text(f"role,prompt,seed,shows\nplain,a church,{seed},church\n")
+    with pytest.raises(ConfigError, match="row 2: seed must be a whole number"):
+        read_prompts("church", [tmp_path])
+
+
 def test_names_the_nearest_prompt_set(folder):
     with pytest.raises(ConfigError, match=r"Unknown prompt set 'chuch'. Did you mean 'church'"):
         read_prompts("chuch", [folder])
@@ -101,7 +142,7 @@ def test_every_packaged_prompt_set_loads(name):
 
 def test_large_seeds_survive(tmp_path):
     (tmp_path / "big.csv").write_text(f"role,prompt,seed,shows\nplain,a,{2**63 - 1},x\n")
-    assert read_prompts("big", [tmp_path])["plain"] == [("a", 2**63 - 1, "x")]
+    assert list(read_prompts("big", [tmp_path])["plain"]) == [("a", 2**63 - 1, "x")]
 
 
 def test_templates_say_the_phrase_and_its_other_words():

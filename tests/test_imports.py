@@ -32,8 +32,11 @@ LAYERS = {
     "models": 2,
     "images": 2,
     "results": 1,
+    "ranges": 1,
+    "outputs": 1,
     "detectors": 1,
     "choice": 1,
+    "prompt_files": 1,
     "concepts": 1,
     "tracking": 1,
     "artifacts": 1,
@@ -48,6 +51,8 @@ LAYERS = {
     "remembered": 0,
     "syntax": 0,
     "errors": 0,
+    "shortage": 0,
+    "confidential": 0,
     "validation": 0,
 }
 
@@ -77,8 +82,10 @@ LIGHT = {
     "artifacts",
     "choice",
     "concepts",
+    "prompt_files",
     "sentences",
     "results",
+    "ranges",
     "validation",
     "report",
 }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
 from unlearn.api import configure
 from unlearn.artifacts import Store
+from unlearn.cli import explain
 from unlearn.errors import UnlearnError
 from unlearn.memory import accounted, savings
 from unlearn.original import Source
@@ -36,18 +39,31 @@ def test_only_settings_that_would_help_are_named():
     assert savings(config("method=uce", "model.dtype=float16")) == ["a smaller model, or another method"]
 
 
-MESSAGES = ["CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.", "MPS backend out of memory (x)"]
+SHORT = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore."),
+    RuntimeError("MPS backend out of memory (x)"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory"),
+    MemoryError("std::bad_alloc"),
+    MemoryError(),
+]
 
 
-@pytest.mark.parametrize("message", MESSAGES)
-def test_the_error_becomes_one_that_says_what_to_do(message):
-    error = torch.OutOfMemoryError if "CUDA" in message else RuntimeError
-    first = message.splitlines()[0].replace("(", r"\(").replace(")", r"\)")
+@pytest.mark.parametrize("error", SHORT, ids=repr)
+def test_the_error_becomes_one_that_says_what_to_do(error):
+    first = re.escape(str(error).splitlines()[0] if str(error) else "MemoryError")
     expected = (
         rf"^erase: out of memory on cpu \({first}\)\. These need less: a smaller method\.batch_size \(now"
     )
     with pytest.raises(UnlearnError, match=expected), accounted(config("method=esd", "device=cpu")):
-        raise error(message)
+        raise error
+
+
+@pytest.mark.parametrize("error", SHORT, ids=repr)
+def test_the_command_says_it_in_a_line(error, capsys):
+    assert explain(error) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("unlearn: out of memory (")
+    assert line.endswith("A smaller batch_size of the sampler needs less.")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("another"), ValueError("out of memory"), KeyboardInterrupt()])

@@ -88,7 +88,7 @@ def test_damage_is_named_by_its_key(tmp_path, results):
         lambda r: r["scores"]["erased"].update(value="low")
     )
     assert "scores.erased.n: must be int, got True" in damaged(lambda r: r["scores"]["erased"].update(n=True))
-    assert "scores.erased.original.value: must be a finite number, got nan" in damaged(
+    assert "NaN is no finite number" in damaged(
         lambda r: r["scores"]["erased"]["original"].update(value=float("nan"))
     )
     assert "scores.fid: interval must be [low, high], got [3, 1]" in damaged(
@@ -141,7 +141,7 @@ def test_items_come_back_as_written(tmp_path):
 
 
 def test_a_damaged_item_is_named_by_its_line(tmp_path):
-    path = write_items(tmp_path, [ITEM, ITEM])
+    path = write_items(tmp_path, [ITEM, ITEM | {"index": 1}])
     path.write_text(path.read_text()[:-20])
     with pytest.raises(ArtifactError, match="line 2"):
         read_items(tmp_path)
@@ -163,3 +163,144 @@ def test_the_document_names_every_key_and_no_other():
     tables = [part.split("\n\n")[0] for part in document.split("| key | type | meaning |")[1:]]
     documented = re.findall(r"^\| `(\w+)` \|", "\n".join(tables), re.MULTILINE)
     assert set(documented) == keys
+
+
+def edited(results, path, value):
+    """A copy in which one value is another."""
+    found = copy.deepcopy(results)
+    *way, last = path
+    place = found
+    for step in way:
+        place = place[step]
+    place[last] = value
+    return found
+
+
+CURVE = {
+    "name": "relearn",
+    "axis": "steps",
+    "points": [
+        {"at": 0.0, "label": "as it is", "value": 5.0, "interval": [1.0, 9.0], "n": 20, "original": None},
+        {"at": 10.0, "label": "10", "value": 60.0, "interval": None, "n": 20, "original": None},
+    ],
+    "half": 10.0,
+    "seconds": 3.0,
+}
+ATTACK = {
+    "name": "x",
+    "prompts": 6,
+    "found": 2,
+    "failed": 1,
+    "queries": 4,
+    "unet_forwards": 80,
+    "seconds": 1.0,
+}
+STEP = {
+    "concept": "church", "scores": {"erased": score()}, "concepts": {"church": score()}, "drift": 0.1,
+    "erase_seconds": 1.0, "unet_forwards": 0,
+}  # fmt: skip
+IMPOSSIBLE = [
+    (("scores", "erased", "value"), 250, "must be from 0 to 100, got 250"),
+    (("scores", "erased", "value"), -1, "must be from 0 to 100, got -1"),
+    (("scores", "erased", "n"), -4, "must be at least 0, got -4"),
+    (("scores", "erased", "n"), 0, "n: must be at least 1 where there is a value, got 0"),
+    (("scores", "erased", "n"), 10**30, "n: is too large"),
+    (("scores", "erased", "failed"), -1, "must be at least 0, got -1"),
+    (("scores", "erased", "failed"), 1, "must be at least n and failed together, which are 61, got 60"),
+    (("scores", "erased", "version"), 0, "must be at least 1, got 0"),
+    (("scores", "erased", "unit"), "percent", "unit: must be one of '%', "),
+    (("scores", "erased", "interval"), [-5, 20], "interval: must be from 0 to 100, got -5"),
+    (("scores", "erased", "interval"), [20, 5], "interval must be [low, high], got [20, 5]"),
+    (("scores", "erased", "interval"), [1, 2, 3], "interval must be [low, high]"),
+    (("scores", "erased", "interval"), [False, True], "interval"),
+    (("scores", "erased", "original", "value"), 101, "original.value: must be from 0 to 100, got 101"),
+    (("scores", "erased", "original", "interval"), [50, 120], "interval: must be from 0 to 100, got 120"),
+    (("scores", "erased", "difference", "value"), -190, "value: must be from -100 to 100, got -190"),
+    (("scores", "erased", "value"), 10**400, "must be a finite number"),
+    (("scores", "clip", "value"), 300, "must be from -100 to 100, got 300"),
+    (("cost", "erase_seconds"), -0.5, "cost.erase_seconds: must be at least 0, got -0.5"),
+    (("cost", "parameters_changed"), -1, "must be at least 0, got -1"),
+    (("cost", "peak_memory_gib"), -1, "must be at least 0, got -1"),
+    (("seed",), -1, "seed: must be at least 0, got -1"),
+    (("seeds", "attack"), 2**63, "seeds.attack: is too large"),
+    (("warnings",), ["x"] * 10_001, "warnings: must have at most 10000 entries, got 10001"),
+    (("attacks", 0, "found"), 7, "attacks[0].found: must be from 0 to 6, got 7"),
+    (("attacks", 0, "failed"), 5, "attacks[0].failed: must be from 0 to 4, got 5"),
+    (("attacks", 0, "queries"), -1, "attacks[0].queries: must be at least 0, got -1"),
+    (("steps", 0, "drift"), -1, "steps[0].drift: must be at least 0, got -1"),
+    (("steps", 0, "scores", "erased", "value"), 101, "steps[0].scores.erased.value: must be from 0 to 100"),
+    (("steps", 0, "concepts", "church", "n"), -1, "steps[0].concepts.church.n: must be at least 0"),
+    (("resurgence", 0, "points", 1, "value"), 101, "points[1].value: must be from 0 to 100, got 101"),
+    (("resurgence", 0, "points", 1, "n"), -1, "resurgence[0].points[1].n: must be at least 0, got -1"),
+    (("resurgence", 0, "points", 0, "original"), {"value": 101, "interval": None}, "value: must be from"),
+    (("resurgence", 0, "points"), CURVE["points"] * 6000, "must have at most 10000 entries, got 12000"),
+    (("resurgence", 0, "half"), 5.0, "half: must be where one of the points is, got 5.0"),
+    (("resurgence", 0, "seconds"), -1, "resurgence[0].seconds: must be at least 0, got -1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value", "said"), IMPOSSIBLE)
+def test_numbers_that_cannot_be_are_refused_with_their_key(tmp_path, results, path, value, said):
+    results |= {"attacks": [ATTACK], "steps": [STEP], "resurgence": [CURVE]}
+    results["scores"]["clip"] = score(30.0, 31.0, unit="100 cos")
+    write_results(tmp_path, results)
+    wrong = edited(results, path, value)
+    (tmp_path / "results.json").write_text(json.dumps(wrong))
+    with pytest.raises(ArtifactError) as caught:
+        read_results(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/results.json: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ArtifactError):
+        write_results(tmp_path, wrong)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"n": 60', '"n": 60, "n": 61', "the key 'n' is there twice"),
+        ('"value": 5.0', '"value": NaN', "NaN is no finite number"),
+        ('"value": 5.0', '"value": -Infinity', "-Infinity is no finite number"),
+        ('"value": 5.0', '"value": 1e400', "1e400 is no finite number"),
+        ('"value": 5.0', '"value": ' + "9" * 5000, "is damaged"),
+        ('"value": 5.0', '"value": ' + "[" * 100_000, "nested too deeply"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_what_json_does_not_allow_is_refused(tmp_path, results, old, new, said):
+    path = write_results(tmp_path, results)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ArtifactError, match=said):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"scores": {"erased": 0.0}, "index": -1}, r"line 2\.index: must be at least 0, got -1"),
+        ({"seed": 2**63}, r"line 2\.seed: is too large"),
+        ({"scores": {"erased": 2.0}}, r"line 2\.scores\.erased: must be from 0 to 1, got 2.0"),
+        ({"scores": {"erased": -1.0}}, r"line 2\.scores\.erased: must be from 0 to 1, got -1.0"),
+        ({"index": 0}, r"line 2: is of the same image as line 1"),
+    ],
+)
+def test_items_that_cannot_be_are_refused_by_their_line(tmp_path, results, change, said):
+    lines = [json.dumps(one) for one in (ITEM, ITEM | {"index": 1} | change)]
+    (tmp_path / "items.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ArtifactError, match=said):
+        read_items(tmp_path, results["scores"])
+
+
+@pytest.mark.parametrize("line", ['{"a": NaN}', "[" * 100_000, '{"index": 1, "index": 2}', "\udcff"])
+def test_lines_that_are_no_json_are_refused(tmp_path, line):
+    (tmp_path / "items.jsonl").write_bytes(line.encode("utf-8", "surrogateescape") + b"\n")
+    with pytest.raises(ArtifactError, match=r"items\.jsonl: (line 1 is no JSON|cannot be read)"):
+        read_items(tmp_path)
+
+
+def test_a_prompt_may_hold_what_python_takes_for_the_end_of_a_line(tmp_path):
+    items = [ITEM | {"prompt": "a\u2028b\x85c\x0bd\x1ce\nf\rg"}, ITEM | {"index": 1}]
+    write_items(tmp_path, items)
+    assert read_items(tmp_path) == items

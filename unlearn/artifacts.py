@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from unlearn.confidential import REFERENCE, redacted
 from unlearn.environment import Environment, environment
 from unlearn.errors import ArtifactError, ConfigError
 from unlearn.locks import held
@@ -63,6 +64,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, PurePath):
         return value.as_posix()
     raise TypeError(f"fingerprint: cannot describe {type(value).__name__}, got {value!r}.")
+
+
+def described(inputs: Mapping[str, Any]) -> Any:
+    """``inputs`` as they are kept: in terms of JSON, without values of the environment."""
+    return redacted(json.loads(json.dumps(plain(inputs))))
 
 
 def fingerprint(inputs: Mapping[str, Any]) -> str:
@@ -164,7 +170,9 @@ class Store:
             See :func:`differences`; empty if there is no such work.
         """
         own = self._scratch(kind, fingerprint(inputs))
-        others = [differences(_inputs(path), plain(inputs)) for path in own.parent.glob(f"*/{INPUTS}")]
+        others = [
+            differences(redacted(_inputs(path)), described(inputs)) for path in own.parent.glob(f"*/{INPUTS}")
+        ]
         alike = [found for found in others if all(each.startswith(f"{key}.") for each in found)]
         return min(alike, key=len, default=[])
 
@@ -191,7 +199,7 @@ class Store:
             raise ArtifactError(
                 f"{folder}: the artifact has no readable description ({error}). {mend}"
             ) from None
-        if stored != json.loads(json.dumps(plain(inputs))):
+        if redacted(stored) != described(inputs) and not REFERENCE.search(json.dumps(stored)):
             raise ArtifactError(
                 f"{folder}: the artifact was made from other inputs than its name says. {mend}"
             )
@@ -215,7 +223,7 @@ def claim(folder: Path, inputs: Mapping[str, Any]) -> None:
     path = folder / INPUTS
     if not path.exists():
         _write(path, plain(inputs))
-    elif found := differences(_inputs(path), plain(inputs)):
+    elif found := differences(redacted(_inputs(path)), described(inputs)):
         raise ConfigError(
             f"scratch: {folder} holds unfinished work with other settings: {listed(found)}. Take the same "
             "settings, or another folder."
@@ -307,7 +315,7 @@ def _checksum(path: Path) -> str | None:
 
 
 def _write(path: Path, value: Any) -> None:
-    write(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+    write(path, json.dumps(redacted(value, ("files",)), indent=1, sort_keys=True) + "\n")
 
 
 @contextmanager

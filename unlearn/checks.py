@@ -111,7 +111,7 @@ def _prompts(run: RunConfig) -> Iterator[str]:
     try:
         concepts = run.concepts
         for role in ROLES:
-            prompts = concepts.prompt_set(role, run.paths.prompts)
+            prompts = concepts.prompt_set(role, run.paths.prompts, limit=1)
             if role in ("plain", "unrelated") and not len(prompts):
                 yield f"concept: has no prompt of role '{role}' for the world '{run.model.world}'."
     except ConfigError as error:
@@ -121,7 +121,7 @@ def _prompts(run: RunConfig) -> Iterator[str]:
 def _attacks(run: RunConfig) -> Iterator[str]:
     try:
         limit, each = run.eval.prompts.get("plain"), run.concept.sequence is not None
-        plain = run.concepts.prompt_set("plain", run.paths.prompts).limited(limit, each=each)
+        plain = run.concepts.prompt_set("plain", run.paths.prompts, limit, each=each)
     except ConfigError:  # said by other checks
         return
     for name, attack in run.eval.attacks.items():
@@ -144,7 +144,8 @@ def _attacks(run: RunConfig) -> Iterator[str]:
 def _resurgence(run: RunConfig) -> Iterator[str]:
     try:
         concepts = run.concepts
-        plain = concepts.prompt_set("plain", run.paths.prompts)
+        most = max((kind.prompts for kind in run.eval.resurgence.values()), default=1)
+        plain = concepts.prompt_set("plain", run.paths.prompts, limit=most)
     except ConfigError:  # said by other checks
         return
     for name, kind in run.eval.resurgence.items():

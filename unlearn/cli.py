@@ -18,7 +18,9 @@ from pathlib import Path
 
 from unlearn import __version__
 from unlearn.commands import COMMANDS
+from unlearn.confidential import redacted
 from unlearn.errors import ConfigError, IncompatibleError, UnlearnError
+from unlearn.shortage import memory_short, reason
 from unlearn.writing import explained
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
@@ -57,10 +59,10 @@ def explain(error: Exception) -> int:
     elif _disk_full(error):
         where = getattr(error, "filename", None) or Path.cwd()
         _say(f"no space left on the device of {where}. Make room, and the same command goes on from here.")
-    elif type(error).__name__ == "OutOfMemoryError":  # of torch, which may not even be imported
-        _say(f"out of memory ({str(error).splitlines()[0]}). A smaller batch_size of the sampler needs less.")
+    elif memory_short(error):
+        _say(f"out of memory ({reason(error)}). A smaller batch_size of the sampler needs less.")
     else:
-        traceback.print_exception(error)
+        sys.stderr.write(redacted("".join(traceback.format_exception(error))))
         _say(f"failed: {type(error).__name__}: {error}".splitlines()[0])
     return FAILURE
 
@@ -101,7 +103,7 @@ def _disk_full(error: BaseException | None) -> bool:
 
 
 def _say(text: str) -> None:
-    print(f"unlearn: {text}", file=sys.stderr)
+    print(f"unlearn: {redacted(text)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

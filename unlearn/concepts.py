@@ -8,24 +8,20 @@ A prompt plays one of five roles for a concept: ``plain`` names it, ``synonym`` 
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from itertools import chain, product, zip_longest
 from pathlib import Path
 
 from unlearn.errors import ConfigError, unknown
+from unlearn.prompt_files import ROLES, Row, read_prompts
 from unlearn.seeding import derive_seed
-from unlearn.sentences import fill, packaged_sentences, says
+from unlearn.sentences import fill, packaged_sentences, spoken
 
-ROLES = ("plain", "synonym", "implicit", "neighbour", "unrelated")
-COLUMNS = ("role", "prompt", "seed", "shows")
+__all__ = ["ROLES", "Concept", "ConceptSet", "PromptSet", "read_prompts", "template_rows"]
 
 PROMPT_TEMPLATES: dict[str, tuple[str, ...]] = {
     "object": (
@@ -243,7 +239,9 @@ class ConceptSet:
         )
         return list(dict.fromkeys(kept))
 
-    def prompt_set(self, role: str, search: Sequence[str | Path] = ()) -> PromptSet:
+    def prompt_set(
+        self, role: str, search: Sequence[str | Path] = (), limit: int | None = None, each: bool = False
+    ) -> PromptSet:
         """The prompts that play ``role``, of all concepts in turn.
 
         Prompts to be kept whose image would show another concept of the set, or that say one, are left out,
@@ -252,6 +250,7 @@ class ConceptSet:
         Arguments:
             role: One of :data:`ROLES`.
             search: Folders that are searched before the packaged prompt files.
+            limit, each: As in :meth:`PromptSet.limited`; what is beyond is not looked at.
 
         Returns:
             The prompts; none if no concept has prompts for this role.
@@ -261,98 +260,57 @@ class ConceptSet:
         """
         if role not in ROLES:
             raise ConfigError(unknown("role", role, ROLES))
-        asking = role in ROLES[:3]
-        rows = [
-            [(*row, name) for row in _rows(concept, role, search) if asking or not self._clashes(row, name)]
-            for name, concept in self.erase.items()
-        ]
-        mixed = [row for turn in zip_longest(*rows) for row in turn if row is not None]
         # The concept is part of what makes a row: two concepts may share a prompt, and each is then looked
         # for.
-        distinct = {(prompt, seed, name): shows for prompt, seed, shows, name in reversed(mixed)}
-        kept = list(reversed(distinct.items()))
+        kept: dict[tuple[str, int, str], str] = {}
+        met: Counter[str] = Counter()
+        full = len(self.erase) if each else 1
+        for prompt, seed, shows, name in self._mixed(role, search):
+            group = name if each else ""
+            if (prompt, seed, name) in kept or (limit is not None and met[group] >= limit):
+                continue
+            kept[prompt, seed, name] = shows
+            met[group] += 1
+            if limit is not None and met[group] == limit and sum(n == limit for n in met.values()) == full:
+                break
         if role == "plain" and not kept:
             raise ConfigError(f"concept.erase: no prompt of role 'plain' for {', '.join(self.erase)}.")
         return PromptSet(
             role,
-            tuple(prompt for (prompt, _, _), _ in kept),
-            tuple(seed for (_, seed, _), _ in kept),
-            tuple(shows for _, shows in kept),
-            tuple(name for (_, _, name), _ in kept),
+            tuple(prompt for prompt, _, _ in kept),
+            tuple(seed for _, seed, _ in kept),
+            tuple(kept.values()),
+            tuple(name for _, _, name in kept),
         )
 
-    def _clashes(self, row: Row, own: str) -> bool:
-        """Whether an image that concept ``own`` is to keep asks for what is erased."""
-        prompt, _, shows = row
-        others = [phrase for name, c in self.erase.items() if name != own for phrase in c.phrases]
-        return any(shows in c.labels for c in self.erase.values()) or any(says(prompt, p) for p in others)
+    def _mixed(self, role: str, search: Sequence[str | Path]) -> Iterator[tuple[str, int, str, str]]:
+        """Prompt, seed, label and concept of each prompt, of all concepts in turn."""
+        turns = zip_longest(*(self._fitting(name, role, search) for name in self.erase))
+        return (row for turn in turns for row in turn if row is not None)
+
+    def _fitting(
+        self, own: str, role: str, search: Sequence[str | Path]
+    ) -> Iterator[tuple[str, int, str, str]]:
+        """Those of concept ``own``, without what it is to keep and what asks for what is erased."""
+        rows = ((*row, own) for row in _rows(self.erase[own], role, search))
+        if role in ROLES[:3]:
+            return rows
+        others = [spoken(phrase) for name, c in self.erase.items() if name != own for phrase in c.phrases]
+        labels = {label for concept in self.erase.values() for label in concept.labels}
+        return (row for row in rows if row[2] not in labels and not _any_said(row[0], others))
 
 
-Row = tuple[str, int, str]
+def _any_said(prompt: str, phrases: Sequence[str]) -> bool:
+    """Whether a prompt says any of some phrases, given as :func:`~unlearn.sentences.spoken`."""
+    words = spoken(prompt) if phrases else ""
+    return any(phrase in words for phrase in phrases)
 
 
-def _rows(concept: Concept, role: str, search: Sequence[str | Path]) -> list[Row]:
+def _rows(concept: Concept, role: str, search: Sequence[str | Path]) -> Iterable[Row]:
     """Prompt, seed and label of one concept's prompts of one role."""
     if concept.prompts is None:
         return template_rows(concept, role)
     return read_prompts(concept.prompts, search)[role]
-
-
-def read_prompts(name: str, search: Sequence[str | Path] = ()) -> dict[str, list[Row]]:
-    """Reads ``<name>.csv`` from the first folder of ``search`` that has it, else from the packaged ones.
-
-    Returns:
-        Prompt, seed and label of each row, by role.
-
-    Raises:
-        ConfigError: If there is no such file, a column is missing, a row is wrong, or there is no row.
-    """
-    path = _find(name, search)
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text("utf-8"), newline=""), strict=True)
-        columns = list(reader.fieldnames or ())
-        rows = list(reader)
-    except (csv.Error, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as CSV ({error}).") from None
-    if missing := [column for column in COLUMNS if column not in columns]:
-        raise ConfigError(
-            f"{path}: column {', '.join(missing)} is missing, got {', '.join(columns) or 'none'}."
-        )
-    found: dict[str, list[Row]] = {role: [] for role in ROLES}
-    for number, row in enumerate(rows, start=2):
-        where = f"{path}: row {number}"
-        role, prompt, seed, shows = (row[column] for column in COLUMNS)
-        if None in (role, prompt, seed, shows) or None in row:
-            raise ConfigError(
-                f"{where}: must have {len(columns)} fields. Put a prompt with commas in double quotes."
-            )
-        if role not in ROLES:
-            raise ConfigError(f"{where}: {unknown('role', role, ROLES)}")
-        if not prompt.strip():
-            raise ConfigError(f"{where}: the prompt is empty.")
-        if not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
-            raise ConfigError(f"{where}: seed must be a whole number from 0 to 2**63 - 1, got '{seed}'.")
-        found[role].append((prompt, int(seed), shows))
-    if not rows:
-        raise ConfigError(f"{path}: the prompt set is empty.")
-    return found
-
-
-def _find(name: str, search: Sequence[str | Path]) -> Traversable:
-    for given in search:
-        if not Path(given).is_dir():
-            raise ConfigError(f"paths.prompts: there is no folder {given}.")
-    folders: list[Traversable] = [Path(given) for given in search]
-    folders.append(files("unlearn").joinpath("data", "prompts"))
-    known = []
-    for folder in folders:
-        if (path := folder.joinpath(f"{name}.csv")).is_file():
-            return path
-        if folder.is_dir():
-            known += [
-                entry.name.removesuffix(".csv") for entry in folder.iterdir() if entry.name.endswith(".csv")
-            ]
-    raise ConfigError(f"concept.prompts: {unknown('prompt set', name, set(known))}")
 
 
 def template_rows(concept: Concept, role: str) -> list[Row]:

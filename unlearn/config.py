@@ -25,6 +25,7 @@ from unlearn.attacks import ATTACKS
 from unlearn.checks import mismatches
 from unlearn.choice import ConceptChoice
 from unlearn.concepts import ROLES, ConceptSet
+from unlearn.confidential import REFERENCE, heed
 from unlearn.detectors import DETECTORS
 from unlearn.errors import ConfigError, unknown
 from unlearn.idle import idle
@@ -198,6 +199,7 @@ def resolve(config: DictConfig, here: bool = True, said: Sequence[str] = ()) -> 
     Raises:
         ConfigError: Listing every problem at once, each with its full key.
     """
+    heed(OmegaConf.to_container(config, resolve=False))
     if problems := [*_problems(config, "")]:
         raise ConfigError("The configuration does not describe a run:\n  " + "\n  ".join(problems))
     run = OmegaConf.to_object(config)
@@ -257,9 +259,11 @@ def _names(text: str, key: str) -> bool:
 
 def run_name(*, _root_: DictConfig) -> str:
     """``<method>-<concept>-<model>-s<seed>-<fingerprint>``, the same for the same run."""
-    choices = _root_.hydra.runtime.choices
-    concept = choices.concept if OmegaConf.is_missing(_root_.concept, "name") else _root_.concept.name
-    words = [choices.method, str(concept), choices.model, f"s{_root_.seed}", signature(_root_)]
+    choices, concept = _root_.hydra.runtime.choices, OmegaConf.to_container(_root_.concept)
+    said = concept.get("name") if isinstance(concept, dict) else None
+    hidden = said is None or said == "???" or REFERENCE.search(str(said)) is not None
+    named = choices.concept if hidden else _root_.concept.name
+    words = [choices.method, str(named), choices.model, f"s{_root_.seed}", signature(_root_)]
     return file_name("-".join(words))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearn.artifacts import Store
-from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
+from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, bounded
 from unlearn.attacks.guesses import GuessingAttack
 from unlearn.attacks.guesses import load as load_guesses
 from unlearn.attacks.guesses import save as save_guesses
@@ -52,9 +52,9 @@ def prompt_sets(
         each: Whether the limits of prompts that ask for a concept are for each concept alone.
     """
     return {
-        role: concepts.prompt_set(role, search)
-        .limited(limits.get(role), each=each and role in ROLES[:3])
-        .reseeded(seed)
+        role: concepts.prompt_set(role, search, limits.get(role), each=each and role in ROLES[:3]).reseeded(
+            seed
+        )
         for role in ROLES
     }
 
@@ -117,6 +117,7 @@ def attack(
     target: Callable[[], Target],
     source: Mapping[str, Any],
     guesses: Path | None = None,
+    failures: int = 0,
 ) -> tuple[AdversarialPrompts, Path]:
     """What an attack finds for the first plain prompts, or found in an earlier run.
 
@@ -128,15 +129,19 @@ def attack(
         target: Gives the model under attack; called only if there is something to do.
         source: All that the erased model, its detector and its sampler depend on.
         guesses: What :func:`guess` gave.
+        failures: For how many prompts the detector may fail.
 
     Returns:
         The prompts, and the folder that holds them.
+
+    Raises:
+        UnlearnError: If the detector fails, or failed in an earlier run, for more prompts than may.
     """
     prompts, inputs = _under_attack(name, method, plain, seed, source)
     inputs |= made_by(attack, method)
 
     def make(folder: Path) -> None:
-        within = replace(target(), scratch=store.scratch("attack", inputs))
+        within = replace(target(), scratch=store.scratch("attack", inputs), failures=failures)
         random = generator(seed, "attack", name)
         if isinstance(method, GuessingAttack) and guesses is not None:
             found = method.choose(within, prompts, load_guesses(guesses), random)
@@ -148,7 +153,9 @@ def attack(
         found.save(folder)
 
     folder = store.once("attack", inputs, make)
-    return AdversarialPrompts.load(folder), folder
+    kept = AdversarialPrompts.load(folder)
+    bounded(kept.found, failures)
+    return kept, folder
 
 
 def _under_attack(

@@ -9,6 +9,7 @@ from typing import Any
 
 from unlearn.config import RunConfig
 from unlearn.errors import UnlearnError
+from unlearn.shortage import memory_short, reason
 
 #: Ends of the names of settings that decide how much is held at a time.
 AT_A_TIME = ("batch_size", "draws")
@@ -23,11 +24,11 @@ def accounted(config: RunConfig) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:  # torch has a class for CUDA's, and none for those of other devices
-        if "out of memory" not in str(error).lower():
+    except (RuntimeError, OSError, MemoryError) as error:
+        if not memory_short(error):
             raise
         raise UnlearnError(
-            f"erase: out of memory on {config.device} ({str(error).splitlines()[0]}). These need less: "
+            f"erase: out of memory on {config.device} ({reason(error)}). These need less: "
             f"{', '.join(savings(config))}."
         ) from error
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from unlearn.artifacts import fingerprint, made_with
 from unlearn.attacks.attack import AdversarialPrompts
+from unlearn.confidential import redacted
 from unlearn.curves import Drawn
 from unlearn.environment import environment
 from unlearn.networks import identity, judges
@@ -72,7 +73,7 @@ def assemble(
         },
         "scores": last.scored.scores,
         "cost": cost,
-        "warnings": [*said(made), *_warnings(steps)],
+        "warnings": redacted([*said(made), *_warnings(steps)]),
         "artifacts": artifacts,
         "environment": environment(config.device),
         "made_with": _makings(artifacts, folder),
@@ -93,7 +94,8 @@ def _attack(name: str, found: AdversarialPrompts, folders: Sequence[Path]) -> At
     return {
         "name": name,
         "prompts": len(found.prompts),
-        "found": sum(found.found),
+        "found": sum(one is True for one in found.found),
+        "failed": len(found.unjudged),
         "queries": sum(found.queries) / count,
         "unet_forwards": sum(found.forwards) / count,
         "seconds": spent(folders),

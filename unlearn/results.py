@@ -8,13 +8,16 @@ infinity, and no number stands for a missing one: what could not be measured is 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NotRequired, TypedDict
 
+from unlearn.confidential import redacted
 from unlearn.environment import Environment
 from unlearn.errors import ArtifactError
-from unlearn.validation import problems
+from unlearn.ranges import impossible, impossible_items
+from unlearn.validation import parsed, problems
 from unlearn.writing import write
 
 SCHEMA = 1
@@ -157,6 +160,9 @@ class AttackEntry(TypedDict):
         name: Its key in ``eval.attacks``.
         prompts: How many plain prompts it was tried on.
         found: For how many of them its own images showed the concept.
+        failed: For how many of them the detector failed on the attack's own images without any showing the
+            concept. Nobody knows what the attack would have found: they are failed in its rates as well.
+            Not in older files.
         queries: Candidates that it tried for each, on average.
         unet_forwards: Denoiser evaluations that it spent on each, counted in samples, on average.
         seconds: Wall-clock time of all of it.
@@ -165,6 +171,7 @@ class AttackEntry(TypedDict):
     name: str
     prompts: int
     found: int
+    failed: NotRequired[int]
     queries: float
     unet_forwards: float
     seconds: float
@@ -284,11 +291,12 @@ def read_results(folder: Path) -> Results:
     """Reads ``results.json`` of a run folder.
 
     Raises:
-        ArtifactError: If there is none, or a key is missing or wrong; the message names the key.
+        ArtifactError: If there is none, or a key is missing or wrong, or a number is one that cannot be; the
+            message names the key.
     """
     path = Path(folder) / "results.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path}: not found. Is this the folder of a run that has finished?") from None
     except (OSError, ValueError) as error:
@@ -297,6 +305,7 @@ def read_results(folder: Path) -> Results:
     results: Results = found
     if results["schema"] != SCHEMA:
         raise ArtifactError(f"{path}: schema: must be {SCHEMA}, got {results['schema']}. Repeat the run.")
+    _refuse(path, impossible(results))
     return results
 
 
@@ -308,11 +317,16 @@ def write_results(folder: Path, results: Results) -> Path:
     """
     path = Path(folder) / "results.json"
     _refuse(path, problems(results, Results, "", strict=True))
-    return write(path, json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    _refuse(path, impossible(results))
+    text = json.dumps(redacted(results, ("path",)), indent=2, ensure_ascii=False, allow_nan=False)
+    return write(path, text + "\n")
 
 
-def read_items(folder: Path) -> list[Item]:
+def read_items(folder: Path, scores: Mapping[str, ScoreEntry] = MappingProxyType({})) -> list[Item]:
     """Reads ``items.jsonl`` of a run folder; an empty list if the run has none.
+
+    Arguments:
+        scores: Those of ``results.json``, whose units say which numbers an image can have.
 
     Raises:
         ArtifactError: If a line is damaged; the message names the line.
@@ -320,14 +334,20 @@ def read_items(folder: Path) -> list[Item]:
     path = Path(folder) / "items.jsonl"
     if not path.exists():
         return []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}).") from None
     items: list[Item] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not splitlines(): a prompt may hold what Python takes for the end of a line, and JSON does not.
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
         try:
-            found = json.loads(line)
+            found = parsed(line)
         except ValueError as error:
             raise ArtifactError(f"{path}: line {number} is no JSON ({error}).") from None
         _refuse(path, problems(found, Item, f"line {number}"))
         items.append(found)
+    _refuse(path, impossible_items(items, scores))
     return items
 
 

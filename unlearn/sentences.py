@@ -44,5 +44,10 @@ def with_article(phrase: str) -> str:
 
 def says(sentence: str, phrase: str) -> bool:
     """Whether a sentence has the words of a phrase in it, whatever their case."""
-    inner, outer = (" ".join(re.findall(r"\w+", text.lower())) for text in (phrase, sentence))
-    return f" {inner} " in f" {outer} "
+    return spoken(phrase) in spoken(sentence)
+
+
+def spoken(text: str) -> str:
+    """The words of a text in small letters, with a blank before and after each."""
+    words = " ".join(re.findall(r"\w+", text.lower()))
+    return f" {words} "

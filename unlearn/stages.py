@@ -216,7 +216,7 @@ def attack(config: RunConfig, store: Store, source: Source, erased: Erased, plai
         if guesses is not None:
             done.guesses[name] = guesses
         done.found[name], done.folders[name] = evaluation.attack(
-            *given, partial(target, erased.erasure), attacked, guesses
+            *given, partial(target, erased.erasure), attacked, guesses, config.eval.failures
         )
     return done
 
@@ -278,7 +278,13 @@ def score(
     }
 
     def make(folder: Path) -> None:
-        evidence = Evidence(config.concepts, images, networks, config.eval.failures)
+        evidence = Evidence(
+            config.concepts,
+            images,
+            networks,
+            config.eval.failures,
+            unjudged={ImageRequest(one.prompts.name): one.unjudged for one in attacks.found.values()},
+        )
         scores, warnings = evaluation.score(metrics, evidence)
         warnings += _doubts(config.eval.attacks, attacks.found, evidence)
         rows = evaluation.items(images, scores, attacks.found, store.root)

@@ -1,11 +1,25 @@
-"""Whether what was read from JSON is what a type says."""
+"""Whether JSON is JSON, and whether what was read from it is what a type says."""
 
 from __future__ import annotations
 
+import json
 import math
 import types
 from collections.abc import Iterator
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints
+
+
+def parsed(text: str | bytes) -> Any:
+    """What a JSON text says, where it says one thing only.
+
+    Raises:
+        ValueError: If it is no JSON; holds NaN, an infinity or a number too large to be one; says a key
+            twice; or is nested too deeply to be read.
+    """
+    try:
+        return json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_distinct)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def problems(value: Any, expected: Any, key: str = "", strict: bool = False) -> Iterator[str]:
@@ -57,16 +71,45 @@ def problems(value: Any, expected: Any, key: str = "", strict: bool = False) -> 
         for index, inner in enumerate(value):
             yield from problems(inner, arguments[0], f"{key}[{index}]", strict)
     elif expected is float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not _is_finite(value):
             yield f"{where}must be a finite number, got {_shown(value)}."
     elif type(value) is not expected:
         yield f"{where}must be {expected.__name__}, got {_shown(value)}."
 
 
 def _is_interval(value: Any) -> bool:
-    numbers = isinstance(value, list) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
+    numbers = isinstance(value, list) and len(value) == 2 and all(map(_is_finite, value))
     return numbers and value[0] <= value[1]
 
 
+def _is_finite(value: Any) -> bool:
+    """Whether it is a number, and one that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def _shown(value: Any) -> str:
-    return repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:37]}..."
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested deeply, or a whole number of thousands of digits
+        text = f"a {type(value).__name__} too large to be shown"
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"the key {_shown(twice)} is there twice")
+    return found

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
+import torch
 
 from unlearn.attacks.fitting import Fitting
 
+#: What devices and libraries say where memory does not suffice.
+SHORT = {
+    "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "mps": RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory"),
+    "windows": RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    "c++": MemoryError("std::bad_alloc"),
+    "onnxruntime": RuntimeError("std::bad_alloc"),
+    "python": MemoryError(),
+    "system": OSError(errno.ENOMEM, "Cannot allocate memory"),
+}
 
-def test_halves_until_it_fits_and_says_so(capsys):
+
+@pytest.mark.parametrize("error", SHORT.values(), ids=SHORT)
+def test_halves_until_it_fits_and_says_so(error, capsys):
     sizes = []
 
     def work(part):
         sizes.append(len(part))
         if len(part) > 2:
-            raise RuntimeError("CUDA out of memory. Tried to allocate")
+            raise error
         return [10 * each for each in part]
 
     together = Fitting(9)
@@ -27,6 +43,13 @@ def test_halves_until_it_fits_and_says_so(capsys):
         "attack: out of memory with 9 at once; goes on with 4.",
         "attack: out of memory with 4 at once; goes on with 2.",
     ]
+
+
+def test_an_allocation_that_fails_here_is_known():
+    def work(part):
+        return torch.empty(2**46) if len(part) > 1 else part
+
+    assert [list(part) for part in Fitting(2).over([1, 2], work)] == [[1], [2]]
 
 
 def test_one_that_does_not_fit_and_other_errors_are_raised():

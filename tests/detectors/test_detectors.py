@@ -6,12 +6,13 @@ import types
 import pytest
 import torch
 
-from unlearn.detectors import DETECTORS
+from unlearn.detectors import DETECTORS, pocket
 from unlearn.detectors.detector import Detector, ImageFeatures, ImageText, read_reference
 from unlearn.detectors.imagenet import ImageNetClassifier
 from unlearn.detectors.inception import Inception
 from unlearn.detectors.nudenet import SIZE, NudeNet, square
 from unlearn.detectors.openclip import OpenClip
+from unlearn.detectors.reading import Failure, rows
 from unlearn.errors import ConfigError
 
 
@@ -203,3 +204,96 @@ def test_reference_features_come_from_a_file(tmp_path):
     save_file({"other": features}, tmp_path / "wrong.safetensors")
     with pytest.raises(ConfigError, match=r"statistics: .*wrong.safetensors holds no features"):
         read_reference(str(tmp_path / "wrong.safetensors"))
+
+
+def half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def jit(folder):
+    path = folder / "clip.pt"
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(64, 64), torch.zeros(1, 64)), path)
+    return path.read_bytes()
+
+
+def state(folder):
+    torch.save({"fc.weight": torch.rand(400, 400)}, folder / "state.pt")
+    return (folder / "state.pt").read_bytes()
+
+
+DAMAGE = {
+    "half": half,
+    "empty": lambda _: b"",
+    "of another network": lambda content: content,
+    "zeros": lambda content: bytes(len(content)),
+    "flipped": lambda content: content[:300] + b"\xff" * 50 + content[350:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:.torch.load. received:UserWarning")
+def test_a_damaged_file_of_weights_is_told_in_a_line(tmp_path, damage):
+    image = torch.zeros(1, 3, 8, 8)
+    (tmp_path / "x.pt").write_bytes(damage(state(tmp_path)))
+    with pytest.raises(ConfigError, match=r"^detector: the weights at .*x\.pt cannot be loaded \(.+\)\. "):
+        ImageNetClassifier(weights=str(tmp_path / "x.pt"), device="cpu").scores(image)
+    for content in (state, jit):
+        (tmp_path / "y.pt").write_bytes(damage(content(tmp_path)))
+        with pytest.raises(
+            ConfigError, match=r"^detector: ViT-B-32-quickgelu: the weights .* cannot be"
+        ) as told:
+            openclip(weights=str(tmp_path / "y.pt")).features(image)
+        assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("damage", [half, lambda _: b"", bytes.upper], ids=["half", "empty", "changed"])
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("judge.safetensors", lambda judge, _: judge.scores(torch.zeros(1, 3, 64, 64))),
+        ("heads.json", lambda judge, _: judge.labels),
+        ("clip.safetensors", lambda _, clip: clip.features(torch.zeros(1, 3, 64, 64))),
+        ("config.json", lambda _, clip: clip.features(torch.zeros(1, 3, 64, 64))),
+        ("reference.safetensors", lambda _, clip: clip.reference()),
+    ],
+)
+def test_a_damaged_file_of_the_package_is_told_in_a_line(monkeypatch, name, use, damage):
+    if (name, damage) == ("heads.json", bytes.upper):
+        pytest.skip("other names of labels are no damage that could be seen")
+    whole = pocket.shipped
+    monkeypatch.setattr(
+        pocket, "shipped", lambda part, file: damage(whole(part, file)) if file == name else whole(part, file)
+    )
+    judge = pocket.PocketJudge(threshold=0.5, device="cpu")
+    clip = pocket.PocketClip(others=[], template="{}", threshold=0.5, device="cpu")
+    with pytest.raises(
+        ConfigError, match=r"^detector: .* cannot be loaded \(.+\)\. The package's files"
+    ) as told:
+        use(judge, clip)
+    assert "\n" not in str(told.value)
+
+
+def test_what_onnxruntime_raises_is_a_failure_or_a_line(monkeypatch, tmp_path):
+    Fail = type("Fail", (Exception,), {"__module__": "onnxruntime.capi.onnxruntime_pybind11_state"})
+
+    def session(*_, **__):
+        raise Fail("INVALID_PROTOBUF\nmore")
+
+    module = types.SimpleNamespace(InferenceSession=session, get_available_providers=list, __spec__=True)
+    monkeypatch.setitem(sys.modules, "onnxruntime", module)
+    (tmp_path / "x.onnx").write_bytes(b"half")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
+    with pytest.raises(
+        ConfigError, match=r"^detector: the network in .*x\.onnx cannot be loaded \(INVALID_PROTOBUF\)"
+    ):
+        NudeNet(weights=str(tmp_path / "x.onnx"), threshold=0.6).scores(torch.zeros(1, 3, 8, 8))
+
+    class Session:
+        def get_inputs(self):
+            return [types.SimpleNamespace(name="images")]
+
+        run = session
+
+    monkeypatch.setattr(NudeNet, "_session", Session())
+    (row,) = rows(NudeNet(weights=None, threshold=0.6).readout, torch.zeros(1, 3, 8, 8))
+    assert row == Failure("INVALID_PROTOBUF")

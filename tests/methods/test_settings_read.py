@@ -11,7 +11,6 @@ from test_methods import FEW_STEPS
 
 from unlearn.methods import METHODS
 
-
 #: What would leave a part of the method out where predictions are random.
 WHOLE = {"rg": ["threshold=null"]}
 

@@ -374,3 +374,49 @@ def test_metrics_check_the_networks_they_name():
 def test_refuses_settings_that_mean_nothing(build_metric, said):
     with pytest.raises(ValueError, match=said):
         build_metric()
+
+
+def test_a_prompt_that_an_attack_could_not_judge_is_failed_and_not_resisted(build):
+    evidence = world(build, ("house", "church", "house", "church", "church", "church"))
+    whole = EVERY["asr"].score(evidence)
+    attacked = ImageRequest("attack:random")
+    unjudged = replace(evidence, unjudged={attacked: [2]})
+    for name in ("asr", "asr_resisted", "worst_case"):
+        before, after = (EVERY[name].score(one) for one in (evidence, unjudged))
+        assert (before.failed, after.failed) == (0, 1)
+        assert after.n == before.n - 1
+    assert whole.expected == 3
+    assert torch.isnan(torch.tensor(EVERY["asr"].score(unjudged).per_image[attacked])).tolist() == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_detector_that_cannot_decide_is_said_in_a_line(build):
+    class Undecided(Colours):
+        def decide(self, *_):
+            raise IndexError("no such column")
+
+    images = {("plain", model): shown("church", "cat") for model in ("original", "erased")}
+    said = r"^eval\.detectors\.judge: cannot decide about church \(no such column\)\.$"
+    with pytest.raises(UnlearnError, match=said):
+        EVERY["erased"].score(build(images, detectors={"judge": Undecided()}))
+
+
+def test_a_batch_that_memory_does_not_suffice_for_is_read_image_by_image(build):
+    class Large(Colours):
+        def scores(self, images):
+            if len(images) > 1:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return super().scores(images)
+
+    images = {("plain", model): shown("church", "cat") for model in ("original", "erased")}
+    assert EVERY["erased"].score(build(images, detectors={"judge": Large()})).failed == 0
+
+    class Larger(Large):
+        def scores(self, _):
+            raise MemoryError("std::bad_alloc")
+
+    with pytest.raises(MemoryError):
+        EVERY["erased"].score(build(images, detectors={"judge": Larger()}, failures=9))

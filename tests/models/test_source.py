@@ -67,6 +67,113 @@ def test_damage_is_found_without_loading(copy, damage, message):
     assert str(caught.value) == f"model.{problem}"
 
 
+def headed(header: str, data: bytes = b"\0" * 8) -> bytes:
+    return len(header).to_bytes(8, "little") + header.encode() + data
+
+
+def placed(*places: tuple[int, int], shape: str = "[1]", dtype: str = '"F32"') -> bytes:
+    entries = (
+        f'"{name}": {{"dtype": {dtype}, "shape": {shape}, "data_offsets": [{first}, {last}]}}'
+        for name, (first, last) in zip("abc", places, strict=False)
+    )
+    return headed(f"{{{', '.join(entries)}}}")
+
+
+HEADERS = {
+    "nested too deeply": headed('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"),
+    "an overlap": placed((0, 4), (0, 4), (4, 8)),
+    "a gap": placed((0, 4), (8, 12)),
+    "negative offsets": placed((-4, 0), (0, 4), (4, 8)),
+    "offsets out of order": placed((4, 0), (4, 8)),
+    "another length than the shape's": placed((0, 8), shape="[1]"),
+    "a shape of no numbers": placed((0, 8), shape='["2"]'),
+    "a dtype of no name": placed((0, 4), (4, 8), dtype="4"),
+    "offsets that are no numbers": placed(("true", 4), (4, 8)),
+    "infinite offsets": placed((0, "1e400")),
+    "a name twice": headed('{"a": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}, "a": 1}'),
+    "a huge length": (2**62).to_bytes(8, "little") + b"{}",
+    "a length beyond the file": (5000).to_bytes(8, "little") + b"{}",
+    "bytes that are no text": (4).to_bytes(8, "little") + b"\xff\xfe{}",
+    "no tensor": headed("{}", b""),
+    "a list": headed("[1]", b""),
+}
+
+
+@pytest.mark.parametrize("content", HEADERS.values(), ids=HEADERS)
+def test_a_header_that_lies_is_told_in_a_line(copy, content):
+    (copy / UNET).write_bytes(content)
+    (problem,) = tiny_settings(copy).check()
+    assert problem.startswith(f"source: {copy / UNET} is damaged or only half written (")
+    assert "\n" not in problem
+    assert len(problem) < 400
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.safetensors", "/etc/passwd", "a/../../x", "..", "", "C:\\\\x", "sub/x"]
+)
+def test_shards_outside_their_folder_are_refused(copy, name):
+    index = (copy / UNET).with_name(f"{Path(UNET).name}.index.json")
+    (copy / UNET).unlink()
+    index.write_text(json.dumps({"weight_map": {"a": name}}))
+    (problem,) = tiny_settings(copy).check()
+    assert problem.startswith(f"source: {index}: weight_map: must name files beside it, got '")
+
+
+@pytest.mark.parametrize("content", ['{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}', "{}", "[" * 99_999])
+def test_an_index_of_shards_that_is_none_is_told(copy, content):
+    (copy / UNET).unlink()
+    (copy / UNET).with_name(f"{Path(UNET).name}.index.json").write_text(content)
+    (problem,) = tiny_settings(copy).check()
+    assert "index.json" in problem
+
+
+def test_a_shard_may_be_a_link_as_in_the_hubs_cache(copy, tmp_path):
+    whole = copy / UNET
+    whole.rename(tmp_path / "blob")
+    whole.with_name("x.safetensors").symlink_to(tmp_path / "blob")
+    whole.with_name(f"{whole.name}.index.json").write_text(json.dumps({"weight_map": {"a": "x.safetensors"}}))
+    assert tiny_settings(copy).check() == []
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("model_index.json", "_class_name", ["StableDiffusionPipeline"]),
+        ("model_index.json", "_class_name", None),
+        ("unet/config.json", "in_channels", "4"),
+        ("vae/config.json", "scaling_factor", "x"),
+        ("vae/config.json", "block_out_channels", 4),
+        ("text_encoder/config.json", "max_position_embeddings", [77]),
+        ("scheduler/scheduler_config.json", "num_train_timesteps", "many"),
+        ("scheduler/scheduler_config.json", "beta_start", {"a": 1}),
+        ("scheduler/scheduler_config.json", "prediction_type", ["epsilon"]),
+    ],
+)
+def test_values_of_another_type_are_told_with_their_key(copy, file, key, value):
+    change(copy / file, **{key: value})
+    (problem,) = tiny_settings(copy).check()
+    assert problem.startswith(f"source: {copy / file}: {key}: must be ")
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("unet/config.json", "block_out_channels", 4),
+        ("unet/config.json", "down_block_types", [1]),
+        ("vae/config.json", "latent_channels", {}),
+        ("text_encoder/config.json", "hidden_size", "x"),
+        ("scheduler/scheduler_config.json", "beta_schedule", "none"),
+        ("scheduler/scheduler_config.json", "num_train_timesteps", -3),
+        ("scheduler/scheduler_config.json", "trained_betas", {"a": 1}),
+    ],
+)
+def test_what_only_loading_can_tell_is_told_in_a_line(copy, file, key, value):
+    change(copy / file, **{key: value})
+    with pytest.raises(ConfigError, match=r"^(model\.)?source: .*") as caught:
+        tiny_settings(copy).load("cpu")
+    assert "\n" not in str(caught.value)
+
+
 def test_all_damage_is_told_at_once(copy):
     cut(copy / UNET)
     cut(copy / TEXT)

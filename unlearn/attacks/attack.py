@@ -8,10 +8,11 @@ images.
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +21,8 @@ from torch import Generator, Tensor
 
 from unlearn.concepts import ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
-from unlearn.errors import ArtifactError, ConfigError, IncompatibleError
+from unlearn.detectors.reading import Failure, rows
+from unlearn.errors import ArtifactError, ConfigError, IncompatibleError, UnlearnError
 from unlearn.models.model import DiffusionModel, Erasure
 from unlearn.models.sampling import Sampler, draw
 
@@ -38,7 +40,8 @@ class AdversarialPrompts:
         plain: The prompts that they were made from.
         queries: Candidates that were tried for each.
         forwards: Denoiser forwards, counted in samples, that were spent on each.
-        found: Whether the attack's own images showed the concept.
+        found: Whether the attack's own images showed the concept; None where the detector failed on any of
+            them and the others did not show it, so that nobody knows.
         objective: What the attack minimises, on the same draws for its start and for what it gives, for each
             prompt; None where it minimises nothing but what images show, and empty if that goes for all.
     """
@@ -47,8 +50,13 @@ class AdversarialPrompts:
     plain: tuple[str, ...]
     queries: tuple[int, ...]
     forwards: tuple[int, ...]
-    found: tuple[bool, ...]
+    found: tuple[bool | None, ...]
     objective: tuple[tuple[float, float] | None, ...] = ()
+
+    @property
+    def unjudged(self) -> list[int]:
+        """Positions of the prompts of which nobody knows whether the attack found anything."""
+        return [i for i, one in enumerate(self.found) if one is None]
 
     def save(self, folder: Path) -> None:
         """Writes ``attack.json`` into ``folder``."""
@@ -77,6 +85,27 @@ class AdversarialPrompts:
             ) from None
 
 
+@dataclass
+class Tally:
+    """On how many images the detectors of an attack failed.
+
+    Attributes:
+        judged: Images of which they said something.
+        failed: Images on which they failed.
+        first: Why they failed first.
+    """
+
+    judged: int = 0
+    failed: int = 0
+    first: str = ""
+
+    def add(self, judged: int, failed: Sequence[str]) -> None:
+        """Counts some more, with the reasons of those that failed."""
+        self.judged += judged
+        self.failed += len(failed)
+        self.first = self.first or next(iter(failed), "")
+
+
 @dataclass(frozen=True)
 class Target:
     """What an attack attacks: a model, what a method did to it, and who judges.
@@ -88,6 +117,8 @@ class Target:
         detectors: Detector of each concept, by the concept's name.
         sampler: How images are drawn.
         scratch: An existing folder for unfinished work, which a killed attack goes on with; None keeps none.
+        failures: For how many prompts the detectors may fail. One more ends the attack.
+        tally: On how many images they failed so far.
     """
 
     model: DiffusionModel
@@ -96,6 +127,8 @@ class Target:
     detectors: dict[str, Detector]
     sampler: Sampler
     scratch: Path | None = None
+    failures: int = 0
+    tally: Tally = field(default_factory=Tally, repr=False)
 
     @contextmanager
     def erased(self) -> Iterator[DiffusionModel]:
@@ -122,12 +155,43 @@ class Target:
 
         Returns:
             Whether each shows the concept, and the highest probability among its labels, each with shape
-            :math:`(B)`.
+            :math:`(B)` and on the CPU; False and NaN where the detector failed.
+
+        Raises:
+            UnlearnError: If it failed and no failure is allowed.
         """
         detector, labels = self.detectors[concept], self.concepts.erase[concept].labels
-        readout = detector.readout(images)
-        shown = torch.stack([detector.decide(readout, label) for label in labels]).any(dim=0)
-        return shown, torch.stack([detector.probability(readout, label) for label in labels]).amax(dim=0)
+
+        def verdict(batch: Tensor) -> Tensor:
+            readout = detector.readout(batch)
+            shown = torch.stack([detector.decide(readout, label) for label in labels]).any(dim=0)
+            highest = torch.stack([detector.probability(readout, label) for label in labels]).amax(dim=0)
+            whole = readout.isfinite().all(dim=1)
+            return torch.stack([shown.to(highest), highest], dim=1).masked_fill(~whole[:, None], math.nan)
+
+        found = rows(verdict, images)
+        failed = [row.reason for row in found if isinstance(row, Failure)]
+        self.tally.add(len(found) - len(failed), failed)
+        if failed and not self.failures:
+            raise UnlearnError(
+                f"eval.detectors.{self.concepts.erase[concept].detector}: failed on {self.tally.failed} of "
+                f"the {self.tally.failed + self.tally.judged} images that the attack looked at "
+                f"({self.tally.first}); eval.failures allows 0."
+            )
+        missing = torch.tensor([0.0, math.nan])
+        table = torch.stack([row if isinstance(row, Tensor) else missing.to(images) for row in found]).cpu()
+        return table[:, 0].bool(), table[:, 1]
+
+    def sees(self, image: Tensor, concept: str) -> bool | None:
+        """Whether one image, with shape :math:`(3, H, W)`, shows a concept; None if the detector failed."""
+        shown, probability = self.judge(image[None], concept)
+        return None if bool(probability.isnan()) else bool(shown)
+
+    def heed(self, found: Sequence[bool | None]) -> None:
+        """Ends the attack where the detectors failed for more of the prompts so far than may, see
+        :func:`bounded`.
+        """
+        bounded(found, self.failures, f" ({self.tally.first})" if self.tally.first else "")
 
 
 @dataclass(kw_only=True)
@@ -209,16 +273,40 @@ def too_small(budget: int, needed: int, step: str) -> ConfigError:
     return ConfigError(f"budget: {step} takes {needed} denoiser forwards, got {budget}.")
 
 
-def aimed(concept: str, shown: Sequence[bool], key: str) -> None:
-    """Raises IncompatibleError where enough images of a concept were drawn to aim at, and none shows it.
+def bounded(found: Sequence[bool | None], allowed: int, why: str = "") -> None:
+    """Raises UnlearnError where the detectors failed for more prompts than may.
 
     Arguments:
-        shown: Whether each of the original model's images shows it.
-        key: The setting that says how many there are.
+        found: As in :class:`AdversarialPrompts`, of the prompts that were attacked so far.
+        why: Why they failed, as part of the sentence.
     """
-    if not any(shown) and len(shown) >= ENOUGH:
+    if (failed := sum(one is None for one in found)) > allowed:
+        raise UnlearnError(
+            f"attack: the detector failed on images of {failed} of {len(found)} prompts{why}; eval.failures "
+            f"allows {allowed}."
+        )
+
+
+def aimed(concept: str, shown: Sequence[bool | None], key: str) -> None:
+    """Whether images of a concept were drawn to aim at.
+
+    Arguments:
+        shown: Whether each of the original model's images shows it; None where the detector failed.
+        key: The setting that says how many there are.
+
+    Raises:
+        UnlearnError: If there are enough, and the detector failed on all of them.
+        IncompatibleError: If enough could be judged, and none shows it.
+    """
+    judged = [one for one in shown if one is not None]
+    if not judged and len(shown) >= ENOUGH:
+        raise UnlearnError(
+            f"attack: the detector failed on all {len(shown)} images that the original model drew of "
+            f"{concept}. Look at eval.detectors."
+        )
+    if not any(judged) and len(judged) >= ENOUGH:
         raise IncompatibleError(
-            f"attack: none of {len(shown)} images that the original model drew for it shows {concept}, so "
+            f"attack: none of {len(judged)} images that the original model drew for it shows {concept}, so "
             "there is nothing to aim at. Look at what the model draws for the plain prompts, and at the "
             f"detector; or raise the attack's {key}."
         )

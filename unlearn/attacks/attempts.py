@@ -25,6 +25,7 @@ class Attempt:
         queries: Candidates that were looked at.
         score: The detector's mean probability of the concept, for the best.
         shown: Whether all of its images showed it.
+        failed: Whether the detector failed on any image of this prompt.
         objective: The objective for the tokens at the start, and in the end.
         losses: Of all that was tried, one for each time.
         looked: What was chosen to be looked at.
@@ -36,6 +37,7 @@ class Attempt:
     queries: int = 0
     score: float = -1.0
     shown: bool = False
+    failed: bool = False
     objective: list[float] = field(default_factory=list)
     losses: dict[Row, list[float]] = field(default_factory=dict)
     looked: set[Row] = field(default_factory=set)
@@ -63,9 +65,11 @@ class Attempt:
         """Keeps what was looked at if it is the best so far.
 
         Arguments:
-            shown, probability: What the detector says of each of its images, each with shape :math:`(N)`.
+            shown, probability: What the detector says of each of its images, each with shape :math:`(N)`;
+                False and NaN where it failed. What could not be judged in full is not kept.
         """
         self.queries += 1
+        self.failed |= bool(probability.isnan().any())
         score = probability.mean().item()
         if bool(shown.all()) or score > self.score:
             self.prompt, self.tokens, self.score, self.shown = prompt, tokens, score, bool(shown.all())

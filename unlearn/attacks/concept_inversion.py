@@ -149,6 +149,7 @@ class ConceptInversion(Recipe, Attack):
         self._check(target, texts, lessons, prompts.concepts)
         begun = target.model.forwards
         found = self._look(target, texts, prompts, words, root)
+        target.heed(found)
         look = (target.model.forwards - begun) // len(texts)
         row = {name: number for number, name in enumerate(names)}
         shares = {name: each // prompts.concepts.count(name) for name in names}
@@ -196,7 +197,7 @@ class ConceptInversion(Recipe, Attack):
                 batch = slice(first, first + size)
                 latents, _ = sample(model, asked[rows[batch]], empty, seeds[batch], target.sampler)
                 clean.append(latents)
-                shown += [bool(target.judge(image[None], name)[0]) for image in model.decode(latents)]
+                shown += [target.sees(image, name) for image in model.decode(latents)]
         aimed(name, shown, "images")
         told = [spaced(fill(templates[row], word), signs) for row in rows]
         plain = [fill(templates[row], concept.phrases[0]) for row in rows]
@@ -214,15 +215,14 @@ class ConceptInversion(Recipe, Attack):
 
     def _look(
         self, target: Target, texts: Sequence[str], prompts: PromptSet, words: Words, root: int
-    ) -> tuple[bool, ...]:
-        """Whether an image of each prompt, with a seed of the attack's own, shows the concept."""
+    ) -> tuple[bool | None, ...]:
+        """Whether an image of each prompt, with a seed of the attack's own, shows the concept; None where the
+        detector failed.
+        """
         seeds = [unseen_seed(root, index, prompts) for index in range(len(texts))]
         with target.erased() as model, taught(model, words):
             images = torch.cat(list(draw(model, texts, seeds, target.sampler, guard=target.erasure.guard)))
-        return tuple(
-            bool(target.judge(image[None], name)[0])
-            for image, name in zip(images, prompts.concepts, strict=True)
-        )
+        return tuple(target.sees(image, name) for image, name in zip(images, prompts.concepts, strict=True))
 
 
 def replaced(prompt: str, phrases: Sequence[str], word: str) -> str:

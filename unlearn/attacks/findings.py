@@ -21,7 +21,7 @@ class Finding(NamedTuple):
     prompt: str
     queries: int
     forwards: int
-    found: bool
+    found: bool | None
     objective: tuple[float, float] | None = None
 
 
@@ -34,6 +34,13 @@ def gathered(findings: Sequence[Finding], prompts: PromptSet) -> AdversarialProm
     return AdversarialPrompts(
         replace(prompts, prompts=texts), prompts.prompts, queries, forwards, found, objective
     )
+
+
+def judged(success: bool, failed: bool) -> bool | None:
+    """What is known of a prompt: that the concept showed, that it never did, or nothing where the detector
+    failed on some image and the others did not show it.
+    """
+    return True if success else None if failed else False
 
 
 def kept(folder: Path | None, name: str, make: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import torch
 
+from unlearn.shortage import memory_short
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -30,15 +32,15 @@ class Fitting:
             work: Gives the same for a row whatever others are in its part.
 
         Raises:
-            RuntimeError: If a single row does not fit.
+            RuntimeError, MemoryError: If a single row does not fit.
         """
         start = 0
         while start < len(rows):
             part = rows[start : start + self.size]
             try:
                 result = work(part)
-            except RuntimeError as error:  # torch has a class for CUDA's, and none for those of other devices
-                if "out of memory" not in str(error).lower() or len(part) == 1:
+            except (RuntimeError, OSError, MemoryError) as error:
+                if not memory_short(error) or len(part) == 1:
                     raise
             else:
                 yield result
@@ -49,5 +51,5 @@ class Fitting:
             print(
                 f"attack: out of memory with {len(part)} at once; goes on with {self.size}.", file=sys.stderr
             )
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            if torch.accelerator.is_available():
+                torch.accelerator.empty_cache()

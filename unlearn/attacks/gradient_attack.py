@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
 from unlearn.attacks.attempts import CHOICES, Attempt
-from unlearn.attacks.findings import Finding, gathered, kept
+from unlearn.attacks.findings import Finding, gathered, judged, kept
 from unlearn.attacks.fitting import Fitting
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
@@ -114,6 +114,7 @@ class GradientAttack(Attack):
             for number, batch in enumerate(self._batches(target, cases)):
                 attacked = partial(self._all, target, batch, together)
                 found |= zip(batch, kept(target.scratch, f"batch{number}", attacked), strict=True)
+                target.heed([one.found for one in found.values()])
                 bar.update(len(batch))
         return gathered([found[case] for case in cases], prompts)
 
@@ -121,7 +122,13 @@ class GradientAttack(Attack):
         """Attacks some prompts in one batch, or in as many as memory makes of it."""
         parts = together.over(cases, lambda part: self._together(target, part))
         return [
-            Finding(one.prompt, one.queries, one.forwards, one.shown, (one.objective[0], one.objective[1]))
+            Finding(
+                one.prompt,
+                one.queries,
+                one.forwards,
+                judged(one.shown, one.failed),
+                (one.objective[0], one.objective[1]),
+            )
             for results in parts
             for one in results
         ]
@@ -164,7 +171,10 @@ class GradientAttack(Attack):
                 table, len(layouts[0].places), [seeded(case.seed, "search") for case in cases]
             )
             chosen = vocabulary[tokens.best()].cpu()
-            found = [Attempt(case.prompt, row, spent) for case, row in zip(cases, chosen, strict=True)]
+            found = [
+                Attempt(case.prompt, row, spent, failed=failed)
+                for case, row, failed in zip(cases, chosen, bank.failed, strict=True)
+            ]
             self._probe(model, bank, layouts, found)
             for look in range(self.looks):
                 begun = target.model.forwards

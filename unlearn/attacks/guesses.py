@@ -20,7 +20,7 @@ import torch
 from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
-from unlearn.attacks.findings import Finding, gathered, kept
+from unlearn.attacks.findings import Finding, gathered, judged, kept
 from unlearn.attacks.objectives import DetectorScore
 from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.text_search import Hunt
@@ -111,11 +111,12 @@ class GuessingAttack(Attack):
             seed = unseen_seed(root, row, prompts)
             look = partial(self._look, target, each, prompts.concepts[row], seed)
             findings += kept(target.scratch, f"prompt{row}", look)
+            target.heed([one.found for one in findings])
         return gathered(findings, prompts)
 
     def _look(self, target: Target, guess: Guess, concept: str, seed: int) -> list[Finding]:
         """Draws all texts and takes the best."""
-        spent = target.model.forwards
+        spent, failed = target.model.forwards, target.tally.failed
         loss = DetectorScore().loss(target, concept, lambda row: guess.texts[int(row)], seed)
         losses = loss(torch.arange(len(guess.texts)))
         best = int(losses.argmin())
@@ -124,7 +125,7 @@ class GuessingAttack(Attack):
                 guess.texts[best],
                 guess.tried + len(guess.texts),
                 target.model.forwards - spent,
-                losses[best].item() <= 0,
+                judged(losses[best].item() <= 0, target.tally.failed > failed),
                 (guess.first, guess.losses[best]),
             )
         ]

@@ -96,8 +96,8 @@ class NoiseMatching:
         """
         model = target.model
         with torch.no_grad():
-            clean = self._clean(target, cases)
-        bank = Bank(self, model, clean, cases, looks, steps)
+            clean, failed = self._clean(target, cases)
+        bank = Bank(self, model, clean, cases, looks, steps, failed=failed)
         if self.against == "original":
             with torch.no_grad():
                 plain = model.encode([case.prompt for case in cases])
@@ -106,8 +106,10 @@ class NoiseMatching:
                     bank.predicted.append(model.predict(latents, timesteps, plain).cpu())
         return bank
 
-    def _clean(self, target: Target, cases: Sequence[Case]) -> Tensor:
-        """The latents of an image for each case that shows its concept best, with shape (B, C, h, w)."""
+    def _clean(self, target: Target, cases: Sequence[Case]) -> tuple[Tensor, list[bool]]:
+        """The latents of an image for each case that shows its concept best, with shape (B, C, h, w), and
+        whether the detector failed on any image of the case.
+        """
         model, size = target.model, target.sampler.batch_size
         rows = [row for row in range(len(cases)) for _ in range(self.images)]
         seeds = [derive_seed(case.seed, "target", i) for case in cases for i in range(self.images)]
@@ -119,22 +121,27 @@ class NoiseMatching:
             images = model.decode(latents)
             for row, image in zip(rows[chunk], images, strict=True):
                 verdict, score = target.judge(image[None], cases[row].concept)
-                scores.append(score.cpu())
-                shown.append(verdict.cpu())
+                scores.append(score)
+                shown.append(verdict)
             found.append(latents)
-        self._aimed(cases, torch.cat(shown).reshape(len(cases), self.images))
-        best = torch.cat(scores).reshape(len(cases), self.images).argmax(dim=1)
-        return torch.cat(found)[torch.arange(len(cases)) * self.images + best]
+        probability = torch.cat(scores).reshape(len(cases), self.images)
+        failed = probability.isnan()
+        self._aimed(cases, torch.cat(shown).reshape(len(cases), self.images), failed)
+        best = probability.masked_fill(failed, -1).argmax(dim=1)
+        return torch.cat(found)[torch.arange(len(cases)) * self.images + best], failed.any(dim=1).tolist()
 
-    def _aimed(self, cases: Sequence[Case], shown: Tensor) -> None:
+    def _aimed(self, cases: Sequence[Case], shown: Tensor, failed: Tensor) -> None:
         """Refuses a concept that the original model shows for no prompt, and warns of single prompts.
 
         Arguments:
             shown: Whether each image of each case shows its concept, with shape (B, N).
+            failed: Whether the detector failed on it, with shape (B, N).
         """
         for concept in dict.fromkeys(case.concept for case in cases):
-            own = shown[[case.concept == concept for case in cases]]
-            aimed(concept, own.flatten().tolist(), "objective.images")
+            rows = [case.concept == concept for case in cases]
+            own, unknown = shown[rows], failed[rows].flatten().tolist()
+            seen = [None if bad else one for one, bad in zip(own.flatten().tolist(), unknown, strict=True)]
+            aimed(concept, seen, "objective.images")
             if (hits := int(own.any(dim=1).sum())) < len(own):
                 warnings.warn(
                     f"attack: the original model's images show {concept} for {hits} of {len(own)} prompts; "
@@ -151,6 +158,7 @@ class Bank:
         clean: With shape :math:`(B, C, h, w)`.
         predicted: Of each draw, the original model's prediction with shape :math:`(B, C, h, w)`, if it is
             asked.
+        failed: Whether the detector failed on any image from which that of a case was chosen.
     """
 
     objective: NoiseMatching
@@ -160,6 +168,7 @@ class Bank:
     looks: int
     steps: int
     predicted: list[Tensor] = field(default_factory=list)
+    failed: Sequence[bool] = ()
 
     def noisy(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Latents :math:`x_t`, timesteps and noise of one draw: row by row from each case's own stream."""

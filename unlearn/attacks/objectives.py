@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ class DetectorScore(Objective):
     """What the concept's detector says of an image of the candidate; needs no gradient of anything.
 
     The loss is :math:`1 - p` for the highest probability :math:`p` of the concept's labels, and :math:`-p`
-    where the detector decides that the concept shows. All candidates are drawn from one noise.
+    where the detector decides that the concept shows; infinite where the detector failed. All candidates are
+    drawn from one noise.
     """
 
     def loss(self, target: Target, concept: str, text: Callable[[Tensor], str], seed: int) -> Loss:
@@ -29,6 +31,7 @@ class DetectorScore(Objective):
             shown, probability = target.judge(images, concept)
             # A probability of exactly 1 that a detector still refuses must not count as shown.
             missed = (1 - probability.double()).clamp_min(1e-9)
-            return torch.where(shown, -probability.double(), missed).cpu()
+            losses = torch.where(shown, -probability.double(), missed)
+            return losses.masked_fill(probability.isnan(), math.inf)
 
         return loss

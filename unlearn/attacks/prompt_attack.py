@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
-from unlearn.attacks.findings import Finding, gathered, kept
+from unlearn.attacks.findings import Finding, gathered, judged, kept
 from unlearn.concepts import PromptSet
 from unlearn.models.sampling import Sampler
 from unlearn.seeding import derive_seed
@@ -105,13 +105,14 @@ class PromptAttack(Attack):
             own = seeded(root, "candidates", index)
             hunt = partial(self._one, target, prompt, concept, own, unseen_seed(root, index, prompts))
             findings += kept(target.scratch, f"prompt{index}", hunt)
+            target.heed([one.found for one in findings])
         return gathered(findings, prompts)
 
     def _one(
         self, target: Target, prompt: str, concept: str, generator: Generator, seed: int
     ) -> list[Finding]:
         """Attacks a single prompt, with images from ``seed``."""
-        spent = target.model.forwards
+        spent, failed = target.model.forwards, target.tally.failed
 
         def text(candidate: Tensor) -> str:
             found: str = self.space.text(target, prompt, candidate)
@@ -121,7 +122,8 @@ class PromptAttack(Attack):
         best, value, tried = self.search.minimise(
             loss, lambda count: self.space.propose(target, prompt, count, generator)
         )
-        return [Finding(text(best), tried, target.model.forwards - spent, value <= 0)]
+        found = judged(value <= 0, target.tally.failed > failed)
+        return [Finding(text(best), tried, target.model.forwards - spent, found)]
 
 
 def unseen_seed(root: int, index: int, prompts: PromptSet) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import warnings
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,9 +16,10 @@ from torch import Generator
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
 from unlearn.concepts import ConceptSet, PromptSet
 from unlearn.errors import ConfigError, unknown
+from unlearn.prompt_files import seed_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One line of a file of prompts.
 
@@ -109,16 +112,21 @@ class Replay(Attack):
 
     def _matched(self, rows: Sequence[Row], plain: PromptSet) -> list[Row]:
         """The row for each of the first plain prompts, until one finds none."""
-        left, taken = list(rows), []
+        # For each concept, the places of the rows that serve it: its own, and those of none in particular.
+        free = deque(i for i, row in enumerate(rows) if not row.concept)
+        own: dict[str, deque[int]] = {}
+        for i, row in enumerate(rows):
+            own.setdefault(row.concept, deque()).append(i)
+        taken = []
         for concept in plain.concepts[: self.prompts]:
-            index = next((i for i, row in enumerate(left) if row.concept in ("", concept)), None)
-            if index is None:
+            queues = [queue for queue in (own.get(concept), free) if queue]
+            if not queues:
                 break
-            taken.append(left.pop(index))
+            taken.append(rows[min(queues, key=lambda queue: queue[0]).popleft()])
         return taken
 
-    def _rows(self) -> list[Row]:
-        """What the file says.
+    def _rows(self) -> Sequence[Row]:
+        """What the file says, read once as long as it stays as it is.
 
         Raises:
             ConfigError: If it is missing or wrong.
@@ -126,24 +134,32 @@ class Replay(Attack):
         path = Path(self.file)
         if not path.is_file():
             raise ConfigError(f"file: there is no file '{self.file}'")
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                reader = csv.DictReader(file, strict=True)
-                columns = [column or "" for column in reader.fieldnames or ()]
-                read = list(reader)
-        except (csv.Error, OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"file: {self.file} cannot be read as CSV ({error})") from None
-        if "prompt" not in columns:
-            raise ConfigError(
-                f"file: {self.file} must have a column 'prompt', got {', '.join(columns) or 'none'}"
-            )
-        return [self._row(number, row) for number, row in enumerate(read, start=2)]
+        about = path.stat()
+        return _read(self.file, (about.st_mtime_ns, about.st_size, about.st_ino))
 
-    def _row(self, number: int, row: dict[str, str]) -> Row:
-        where = f"file: {self.file}: row {number}"
-        prompt, seed = row["prompt"] or "", (row.get("seed") or "").strip()
-        if not prompt.strip():
-            raise ConfigError(f"{where}: the prompt is empty")
-        if seed and not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
-            raise ConfigError(f"{where}: seed must be a whole number from 0 to 2**63 - 1, got '{seed}'")
-        return Row(prompt, int(seed) if seed else None, (row.get("concept") or "").strip())
+
+@lru_cache(maxsize=4)
+def _read(name: str, state: tuple[int, ...]) -> Sequence[Row]:  # noqa: ARG001
+    """The rows of a file as it was in a ``state``."""
+    try:
+        with Path(name).open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = [column or "" for column in reader.fieldnames or ()]
+            if "prompt" not in columns:
+                raise ConfigError(
+                    f"file: {name} must have a column 'prompt', got {', '.join(columns) or 'none'}"
+                )
+            return tuple(
+                _row(f"file: {name}: row {number}", row) for number, row in enumerate(reader, start=2)
+            )
+    except (csv.Error, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"file: {name} cannot be read as CSV ({error})") from None
+
+
+def _row(where: str, row: dict[str, str]) -> Row:
+    prompt, seed = row["prompt"] or "", (row.get("seed") or "").strip()
+    if not prompt.strip():
+        raise ConfigError(f"{where}: the prompt is empty")
+    if seed and seed_of(seed) is None:
+        raise ConfigError(f"{where}: seed must be a whole number from 0 to 2**63 - 1, got '{seed[:40]}'")
+    return Row(prompt, seed_of(seed), (row.get("concept") or "").strip())

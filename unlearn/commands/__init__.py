@@ -8,6 +8,7 @@ COMMANDS = {
     "report": "the report of a run, or the comparison of several",
     "export": "the erased model of a run as a diffusers folder",
     "generate": "images for your own prompts, from the original or an erased model",
+    "clean": "what the outputs hold, and the removal of what is no longer needed",
     "completion": "completion of commands and settings in your shell",
 }
 """Each word, in the order of the help, and what it does; the module of that name holds the rest."""

@@ -26,11 +26,20 @@ FILLED = {
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of ``unlearn check``."""
-    parser.add_argument("group", nargs="*", help="only these groups, such as method or concept")
+    parser.add_argument(
+        "group",
+        nargs="*",
+        help="only these groups, such as method or concept; or what would stand behind unlearn run (with an "
+        "equals sign), to know whether that run can start here, its prompt files and weights included",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Checks every file and says what is wrong with each."""
+    """Checks every file, or one run, and says what is wrong with each."""
+    if any("=" in word for word in arguments.group):
+        problem = check(arguments.group, here=True)
+        print(problem or "ok")
+        return int(problem is not None)
     wrong = 0
     for overrides in every(arguments.group or (*ALONE, *PLACES)):
         problem = check(overrides)
@@ -59,15 +68,16 @@ def names(group: str) -> list[str]:
     return options(group)
 
 
-def check(overrides: Sequence[str]) -> str | None:
+def check(overrides: Sequence[str], here: bool = False) -> str | None:
     """What is wrong with the run that these overrides describe, None if nothing is.
 
-    Whether this machine has the model, the packages and the device is another matter.
+    Arguments:
+        here: Whether to look, too, whether this machine has the model, the packages and the device.
     """
     from unlearn.config import composed, resolve
 
     try:
-        resolve(composed(overrides), here=False)
+        resolve(composed(overrides), here)
     except ConfigError as error:
         return str(error)
     return None

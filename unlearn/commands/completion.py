@@ -83,7 +83,9 @@ def _next(before: Sequence[str], last: str) -> Iterator[str]:
                 yield from (f"{group}={name}" for name in options(group))
         case ["completion"]:
             yield from SCRIPTS
-        case ["run" | "generate", *overrides]:
+        case ["clean", *_]:
+            yield from ("--unreferenced ", "--leftovers ", "--scratch ", "--runs ", "--older-than ", "--yes ")
+        case ["run" | "generate" | "check", *overrides]:
             yield from _settings(overrides, last)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.commands.folder import RunFolder, check_ours, check_sweep
+from unlearn.confidential import Filter, redacted, stated
 from unlearn.config import RunConfig, ineffective, register_schemas, resolve, signature
 from unlearn.errors import ConfigError
 from unlearn.writing import FULL, check_writable, explained
@@ -60,15 +62,17 @@ def job(config: DictConfig) -> float | None:
             concept=settings.concept.name,
             group=os.environ.get("WANDB_RUN_GROUP") if about.mode == RunMode.MULTIRUN else None,
         )
-        plain: Any = OmegaConf.to_container(config, resolve=True)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(Filter())
+        said, resolved = (OmegaConf.to_container(config, resolve=whole) for whole in (False, True))
         with place.held(_described(config)):
-            results = run(settings, folder, label, plain)
+            results = run(settings, folder, label, stated(said, resolved))
     except BaseException as error:
         place.abandon()
         if not isinstance(error, Exception):
             raise
         if about.mode == RunMode.MULTIRUN:  # the others go on, and Hydra raises it again at the end
-            print(f"unlearn: job {about.job.num} failed: {error}", file=sys.stderr)
+            print(f"unlearn: job {about.job.num} failed: {redacted(str(error))}", file=sys.stderr)
             raise
         _failed.append(error)  # of a single run: raised by main(), since Hydra would add words of its own
         return None
@@ -135,10 +139,10 @@ class _Refused(BaseException):
 
 
 class Start(Callback):
-    """Looks at the folders before Hydra writes to them, tells the jobs of a sweep what it sweeps over, and gives
-    them a common group.
+    """Looks at the folders before Hydra writes to them.
 
-    A group that the user has named in ``WANDB_RUN_GROUP`` stays.
+    The jobs of a sweep are told what it sweeps over, and get a common group; one that the user has named in
+    ``WANDB_RUN_GROUP`` stays.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002

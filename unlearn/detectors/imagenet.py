@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from unlearn.detectors.detector import Detector
-from unlearn.errors import ConfigError
+from unlearn.detectors.loading import whole
+
+OWN_FILE = "Without a network, set 'weights' to a file that you have."
 
 
 @dataclass(kw_only=True)
@@ -77,7 +78,9 @@ class ImageNetClassifier(Detector):
 
         pinned = ResNet50_Weights.IMAGENET1K_V2  # DEFAULT is whatever a later torchvision prefers
         network = resnet50(weights=None)
-        network.load_state_dict(read_weights(self.weights, pinned.url))
+        weights = read_weights(self.weights, pinned.url)
+        with whole(f"the weights at {self.weights or pinned.url}", OWN_FILE):
+            network.load_state_dict(weights)
         network.eval().requires_grad_(False)
         return network.to(self.device), pinned.transforms()
 
@@ -88,13 +91,7 @@ def read_weights(path: str | None, url: str) -> Any:
     Raises:
         ConfigError: If it cannot be had.
     """
-    try:
+    with whole(f"the weights at {path or url}", OWN_FILE):
         if path is not None:
             return torch.load(path, map_location="cpu", weights_only=True)
         return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"detector: the weights at {path or url} cannot be loaded ({reason}). Without a network, set "
-            "'weights' to a file that you have."
-        ) from None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unlearn.detectors.detector import ImageFeatures, read_reference
+from unlearn.detectors.loading import whole
 from unlearn.errors import ConfigError
 
 
@@ -73,5 +74,6 @@ class Inception(ImageFeatures):
             raise ConfigError(
                 "detector inception: needs torch-fidelity: pip install torch-fidelity"
             ) from None
-        network = FeatureExtractorInceptionV3("inception", ["2048"], self.weights)
+        with whole(f"the weights at {self.weights}", "Fetch them again."):
+            network = FeatureExtractorInceptionV3("inception", ["2048"], self.weights)
         return network.eval().requires_grad_(False).to(self.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unlearn.detectors.detector import Detector
+from unlearn.detectors.loading import whole
 from unlearn.errors import ConfigError
 
 EXPLICIT = (
@@ -99,7 +102,8 @@ class NudeNet(Detector):
         session = self._session
         (name,) = (given.name for given in session.get_inputs())
         # The exported network takes batches, but is no faster for it and not exactly the same.
-        rows = [session.run(None, {name: square(image[None]).numpy()})[0] for image in images.cpu()]
+        with _as_runtime_error():
+            rows = [session.run(None, {name: square(image[None]).numpy()})[0] for image in images.cpu()]
         return torch.stack([torch.from_numpy(row)[0, 4:].amax(dim=1) for row in rows]).clamp(0, 1)
 
     def knows(self, label: str) -> bool:
@@ -117,9 +121,10 @@ class NudeNet(Detector):
             raise ConfigError(f"detector nudenet: {problems[0]}")
         import onnxruntime
 
-        return onnxruntime.InferenceSession(
-            str(self._file()), providers=onnxruntime.get_available_providers()
-        )
+        with whole(f"the network in {self._file()}", "Fetch it again, or install nudenet again."):
+            return onnxruntime.InferenceSession(
+                str(self._file()), providers=onnxruntime.get_available_providers()
+            )
 
     def _file(self) -> Path:
         if self.weights is not None:
@@ -127,6 +132,17 @@ class NudeNet(Detector):
         from importlib.resources import files
 
         return Path(str(files("nudenet").joinpath("320n.onnx")))
+
+
+@contextmanager
+def _as_runtime_error() -> Iterator[None]:
+    """A network that fails on an image is to raise RuntimeError; onnxruntime's errors are plain ones."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.startswith("onnxruntime"):
+            raise RuntimeError(str(error)) from error
+        raise
 
 
 def square(images: Tensor) -> Tensor:

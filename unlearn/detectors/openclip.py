@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from unlearn.detectors.detector import ImageText, read_reference
+from unlearn.detectors.loading import whole
 from unlearn.errors import ConfigError, unknown
+
+ADVICE = "Offline, set its 'weights' to a file that you have."
+"""What helps where weights cannot be fetched."""
 
 
 @dataclass(kw_only=True)
@@ -67,7 +68,7 @@ class OpenClip(ImageText):
             raise ConfigError(f"detector {self.architecture}: {problems[0]}")
         weights = self.weights
         if not _is_file(weights):
-            with _complete(self.architecture, weights):
+            with whole(f"{self.architecture}: the weights '{weights}'", ADVICE):
                 weights = open_clip.download_pretrained(
                     open_clip.get_pretrained_cfg(self.architecture, weights)
                 )
@@ -111,7 +112,7 @@ class OpenClip(ImageText):
 
         if problems := self.check():
             raise ConfigError(f"detector {self.architecture}: {problems[0]}")
-        with _complete(self.architecture, self.weights):
+        with whole(f"{self.architecture}: the weights '{self.weights}'", ADVICE):
             network = open_clip.create_model(
                 self.architecture, self.weights, device=self.device, require_pretrained=True
             )
@@ -123,18 +124,3 @@ class OpenClip(ImageText):
 
 def _is_file(weights: str) -> bool:
     return "/" in weights or "." in weights
-
-
-@contextmanager
-def _complete(architecture: str, weights: str) -> Iterator[None]:
-    """Makes an error of everything that keeps the weights from being loaded."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, RuntimeError, UnpicklingError, SafetensorError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"detector {architecture}: the weights '{weights}' cannot be loaded ({reason}). Offline, "
-            "set its 'weights' to a file that you have."
-        ) from error

@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlearn.detectors.detector import Detector, ImageText
+from unlearn.detectors.loading import whole
 from unlearn.errors import ArtifactError
 
 NONE = "none of these"
 SIZE = 64
+AGAIN = "The package's files are damaged: install it again."
 
 
 def packaged(*names: str) -> list[Path]:
@@ -104,7 +106,8 @@ class PocketJudge(Detector):
     @cached_property
     def heads(self) -> dict[str, list[str]]:
         """The answers to each question, "none of these" among them."""
-        found: dict[str, list[str]] = json.loads(shipped("judge", "heads.json"))
+        with whole("the judge in data/pocket/judge", AGAIN):
+            found: dict[str, list[str]] = json.loads(shipped("judge", "heads.json"))
         return found
 
     @cached_property
@@ -125,8 +128,9 @@ class PocketJudge(Detector):
 
     @cached_property
     def _network(self) -> JudgeNetwork:
-        network = JudgeNetwork(self.heads)
-        network.load_state_dict(_weights("judge", "judge.safetensors"))
+        with whole("the judge in data/pocket/judge", AGAIN):
+            network = JudgeNetwork(self.heads)
+            network.load_state_dict(_weights("judge", "judge.safetensors"))
         return network.to(self.device).eval().requires_grad_(False)
 
 
@@ -180,17 +184,19 @@ class PocketClip(ImageText):
 
     def reference(self) -> Tensor:
         """Features of real renders, with shape :math:`(N, 128)`."""
-        return _weights("clip", "reference.safetensors")["features"].float()
+        with whole("data/pocket/clip/reference.safetensors", AGAIN):
+            return _weights("clip", "reference.safetensors")["features"].float()
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         from open_clip.model import CLIP
         from transformers import CLIPTokenizer
 
-        network = CLIP(**json.loads(shipped("clip", "config.json")))
-        network.load_state_dict(
-            {name: value.float() for name, value in _weights("clip", "clip.safetensors").items()}
-        )
+        with whole("the CLIP in data/pocket/clip", AGAIN):
+            network = CLIP(**json.loads(shipped("clip", "config.json")))
+            network.load_state_dict(
+                {name: value.float() for name, value in _weights("clip", "clip.safetensors").items()}
+            )
         tokenizer = CLIPTokenizer.from_pretrained(
             str(files("unlearn").joinpath("data", "pocket", "tokenizer"))
         )

@@ -69,12 +69,14 @@ class DetectionRate(Metric):
 
 
 def detections(evidence: Evidence, request: ImageRequest) -> Tensor:
-    """Whether each image shows the concept of its prompt: 1, 0, or NaN where the detector failed."""
+    """Whether each image shows the concept of its prompt: 1, 0, or NaN where the detector failed, on it or
+    on what an attack saw of its prompt."""
     prompts = evidence.images[request].prompts
     shown = torch.full((len(prompts),), math.nan, dtype=torch.double)
     for name, concept in evidence.concepts.erase.items():
         if index := belonging(prompts, name):
             shown[index] = evidence.shown(request, index, concept.detector, concept.labels)
+    shown[list(evidence.unjudged.get(request, ()))] = math.nan
     return shown
 
 

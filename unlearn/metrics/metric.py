@@ -18,9 +18,11 @@ from torch import Tensor
 
 from unlearn.concepts import ROLES, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector, ImageFeatures, ImageText
+from unlearn.detectors.reading import BROKEN, Failure, rows
 from unlearn.errors import ConfigError, UnlearnError, unknown
 from unlearn.images import ImageRequest, ImageSet
 from unlearn.metrics.functional import Interval, mean_interval, rate_difference_interval, rate_interval
+from unlearn.shortage import reason
 
 Network = Detector | ImageFeatures
 
@@ -98,6 +100,8 @@ class Evidence:
         detectors: Detectors and feature networks by their key in ``eval.detectors``.
         failures: How many images of a set a network may fail on. One more fails the run.
         batch_size: Images read at a time; changes no number beyond rounding.
+        unjudged: Positions that count as failed whatever a network says of their images: prompts for which
+            an attack could not see whether it had found anything.
     """
 
     concepts: ConceptSet
@@ -105,6 +109,7 @@ class Evidence:
     detectors: Mapping[str, Network]
     failures: int = 0
     batch_size: int = 64
+    unjudged: Mapping[ImageRequest, Sequence[int]] = field(default_factory=dict)
     _seen: dict[tuple[str, ImageRequest], Tensor] = field(default_factory=dict, repr=False)
 
     def readout(self, key: str, request: ImageRequest) -> Tensor:
@@ -131,10 +136,20 @@ class Evidence:
 
         Returns:
             1, 0, or NaN where the detector failed, with shape :math:`(len(index))`.
+
+        Raises:
+            UnlearnError: If the detector fails on more images than it may, or cannot decide.
         """
         readout = self.readout(detector, request)[list(index)]
         network = self.detector(detector)
-        shown = torch.stack([network.decide(readout, label) for label in labels]).any(dim=0)
+        try:
+            shown = torch.stack([network.decide(readout, label) for label in labels]).any(dim=0)
+        except (
+            BROKEN
+        ) as error:  # a decision is taken for all images at once, so that none of them is to blame
+            raise UnlearnError(
+                f"eval.detectors.{detector}: cannot decide about {', '.join(labels)} ({reason(error)})."
+            ) from error
         return shown.double().masked_fill(~readout.isfinite().all(dim=1), math.nan)
 
     def network(self, key: str) -> Network:
@@ -155,30 +170,29 @@ class Evidence:
             self._seen[key, request] = self._read(key, request, network)
         return self._seen[key, request]
 
-    @torch.no_grad()
     def _read(self, key: str, request: ImageRequest, network: Callable[[Tensor], Tensor]) -> Tensor:
         """All rows of a network, in double precision, after the failures are counted."""
-        seen: list[Tensor | None] = []
+        seen: list[Tensor | Failure] = []
         for batch in self.images[request].batches(self.batch_size):
-            try:
-                rows = network(batch).detach().double().cpu()
-                if len(rows) != len(batch):
-                    raise ValueError(f"{len(rows)} rows for {len(batch)} images")
-                seen += rows
-            except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
-                if not self.failures:
-                    where = f"{self.images[request].path(len(seen))} or one of the next {len(batch) - 1}"
-                    raise UnlearnError(f"eval.detectors.{key}: failed on {where} ({error}).") from error
-                seen += [_row(network, image) for image in batch]
-        width = next((len(row) for row in seen if row is not None), 1)
-        rows = torch.stack([torch.full((width,), math.nan).double() if row is None else row for row in seen])
-        failed = (~rows.isfinite().all(dim=1)).nonzero().flatten().tolist()
+            seen += rows(network, batch)
+            if failed := [i for i, row in enumerate(seen) if isinstance(row, Failure)]:
+                self._bound(key, request, seen, failed)
+        width = next((len(row) for row in seen if isinstance(row, Tensor)), 1)
+        missing = torch.full((width,), math.nan).double()
+        return torch.stack([row.double() if isinstance(row, Tensor) else missing for row in seen])
+
+    def _bound(
+        self, key: str, request: ImageRequest, seen: Sequence[Tensor | Failure], failed: Sequence[int]
+    ) -> None:
+        """Raises UnlearnError where more images failed than may."""
         if len(failed) > self.failures:
+            first = seen[failed[0]]
+            assert isinstance(first, Failure)
             raise UnlearnError(
-                f"eval.detectors.{key}: failed on {len(failed)} of {len(rows)} images of {request}, first on "
-                f"{self.images[request].path(failed[0])}; eval.failures allows {self.failures}."
+                f"eval.detectors.{key}: failed on {len(failed)} of {len(self.images[request])} images of "
+                f"{request}, first on {self.images[request].path(failed[0])} ({first.reason}); eval.failures "
+                f"allows {self.failures}."
             )
-        return rows
 
 
 class Metric(ABC):
@@ -269,14 +283,6 @@ class Metric(ABC):
             per_image={request: tuple(values.tolist()) for request, values in per_image.items()},
             warnings=warnings,
         )
-
-
-def _row(network: Callable[[Tensor], Tensor], image: Tensor) -> Tensor | None:
-    """A network's row for one image; None if it fails on it."""
-    try:
-        return network(image[None]).detach().double().cpu()[0]
-    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError):
-        return None
 
 
 def _scaled(interval: Interval | None, factor: float) -> Interval | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,10 @@ import torch
 from torch import nn
 
 from unlearn.errors import ConfigError
+from unlearn.shortage import memory_short, reason
+
+MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What libraries raise on files that are damaged, or describe something else than they should."""
 
 
 def part(folder: Path, name: str, cls: str, dtype: torch.dtype) -> nn.Module:
@@ -27,6 +33,7 @@ def part(folder: Path, name: str, cls: str, dtype: torch.dtype) -> nn.Module:
     """
     import diffusers
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     library = transformers if cls.startswith("CLIP") else diffusers
@@ -42,10 +49,12 @@ def part(folder: Path, name: str, cls: str, dtype: torch.dtype) -> nn.Module:
             local_files_only=True,
             output_loading_info=True,
         )
-    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+    except (*MISTAKES, SafetensorError, StrictDataclassError) as error:
+        if memory_short(error):
+            raise
         # What a damaged file or a configuration of another size raises differs by library and version.
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"model.source: {folder / name} cannot be loaded as {cls}: {reason}") from error
+        why = " ".join(str(error).split())[:300]
+        raise ConfigError(f"model.source: {folder / name} cannot be loaded as {cls}: {why}") from error
     finally:
         if bars:
             logs.enable_progress_bar()
@@ -69,10 +78,10 @@ def tokenizer(folder: Path, name: str) -> Any:
 
     try:
         return CLIPTokenizer.from_pretrained(folder / name, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except MISTAKES as error:
+        why = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"model.source: {folder / name} cannot be loaded as CLIPTokenizer: {reason}"
+            f"model.source: {folder / name} cannot be loaded as CLIPTokenizer: {why}"
         ) from error
 
 
@@ -80,6 +89,23 @@ def scheduler_config(folder: Path) -> dict[str, Any]:
     """The configuration of the checkpoint's noise schedule."""
     config: dict[str, Any] = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     return config
+
+
+@contextmanager
+def described(folder: Path) -> Iterator[None]:
+    """Says of what goes wrong in the block that the checkpoint's configuration is to blame.
+
+    Raises:
+        ConfigError: If anything does.
+    """
+    try:
+        yield
+    except MISTAKES as error:
+        if memory_short(error):
+            raise
+        raise ConfigError(
+            f"model.source: the configuration in {folder} is damaged ({reason(error)})."
+        ) from error
 
 
 def compile_in_place(module: nn.Module) -> None:

@@ -123,12 +123,10 @@ class StableDiffusion:
             unet.enable_gradient_checkpointing()
         if self.compile:
             loading.compile_in_place(unet)
-        return StableDiffusionModel(
-            folder,
-            {name: module.to(device) for name, module in parts.items()},
-            loading.tokenizer(folder, "tokenizer"),
-            loading.scheduler_config(folder),
-        )
+        tokenizer, schedule = loading.tokenizer(folder, "tokenizer"), loading.scheduler_config(folder)
+        moved = {name: module.to(device) for name, module in parts.items()}
+        with loading.described(folder):
+            return StableDiffusionModel(folder, moved, tokenizer, schedule)
 
     def _is_local(self) -> bool:
         return self.source.startswith("package:") or Path(self.source).expanduser().is_dir()

@@ -5,13 +5,12 @@ Nothing here reads a weight, so that a mistake is reported in a moment and not a
 
 from __future__ import annotations
 
-import json
 import re
-import struct
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from unlearn.errors import ConfigError
+from unlearn.models import descriptions, weight_files
 
 #: Weight files by library, without and with the index of a checkpoint that is split into shards.
 WEIGHTS = {
@@ -122,7 +121,7 @@ def files(folder: Path, parts: Collection[str]) -> dict[str, Path]:
         kinds = [path for kind in KINDS for path in (folder / name).glob(kind)]
         found += [path for path in kinds if not path.name.startswith(".") and not _is_variant(path)]
         for index in (path for path in kinds if path.name.endswith(".safetensors.index.json")):
-            found += [] if _bad_json(index) else [folder / name / shard for shard in _shards(index)]
+            found += [folder / name / shard for shard in weight_files.shards(index)]
     return {path.relative_to(folder).as_posix(): path for path in found if path.is_file()}
 
 
@@ -132,10 +131,6 @@ def _tokenizers(parts: Collection[str]) -> list[str]:
 
 def _is_variant(path: Path) -> bool:
     return any(path.match(variant) for variant in VARIANTS)
-
-
-def _shards(index: Path) -> list[str]:
-    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
 
 
 def problems(folder: Path, pipelines: tuple[str, ...], parts: Mapping[str, str]) -> list[str]:
@@ -152,13 +147,13 @@ def problems(folder: Path, pipelines: tuple[str, ...], parts: Mapping[str, str])
             " A single-file checkpoint must be converted first." if list(folder.glob("*.safetensors")) else ""
         )
         return [f"source: {folder} has no model_index.json, so it is no folder in diffusers' format.{hint}"]
-    found = [*_bad_json(index)]
-    if not found and (kind := json.loads(index.read_text()).get("_class_name")) not in pipelines:
+    found = descriptions.problems(index, descriptions.Index)
+    if not found and (kind := descriptions.read(index)[0]["_class_name"]) not in pipelines:
         return [f"source: {folder} is a {kind}, this model family needs {' or '.join(pipelines)}."]
     for part, library in parts.items():
-        found += _bad_json(folder / part / "config.json")
-        found += _bad_weights(folder / part / WEIGHTS[library])
-    found += _bad_json(folder / "scheduler" / "scheduler_config.json")
+        found += descriptions.problems(folder / part / "config.json", descriptions.KINDS.get(part))
+        found += weight_files.problems(folder / part / WEIGHTS[library])
+    found += descriptions.problems(folder / "scheduler" / "scheduler_config.json", descriptions.Schedule)
     for tokenizer in _tokenizers(parts):
         files = {file.name for file in (folder / tokenizer).glob("*")}
         if "tokenizer.json" not in files and not {"vocab.json", "merges.txt"} <= files:
@@ -166,41 +161,3 @@ def problems(folder: Path, pipelines: tuple[str, ...], parts: Mapping[str, str])
                 f"source: {folder / tokenizer} has neither tokenizer.json nor vocab.json and merges.txt."
             )
     return found
-
-
-def _bad_json(file: Path) -> list[str]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return [f"source: {file} is missing."]
-    except (OSError, ValueError) as error:
-        return [f"source: {file} cannot be read as JSON ({error})."]
-    return [] if isinstance(content, dict) else [f"source: {file} holds no JSON object."]
-
-
-def _bad_weights(file: Path) -> list[str]:
-    """Whether a safetensors file, or each shard of one, is as long as its own header says."""
-    shards = file.with_name(file.name + ".index.json")
-    if shards.is_file() and not file.is_file():
-        if bad := _bad_json(shards):
-            return bad
-        return [problem for name in _shards(shards) for problem in _bad_weights(file.with_name(name))]
-    if not file.is_file():
-        others = sorted(other.name for other in file.parent.glob("*.bin"))
-        hint = (
-            f" {others[0]} is a pickle, which can run code and is never read: convert it." if others else ""
-        )
-        return [f"source: {file} is missing.{hint}"]
-    size = file.stat().st_size
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length)) if length <= size else {}
-        end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError):
-        return [f"source: {file} is damaged or only half written. Fetch it again."]
-    if size != 8 + length + end:
-        return [
-            f"source: {file} is {size} bytes long where its header says {8 + length + end}. Fetch it again."
-        ]
-    return []

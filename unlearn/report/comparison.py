@@ -14,6 +14,7 @@ from unlearn.report import latex, markdown, resurgence, steps
 from unlearn.report.page import check_ours, filled
 from unlearn.report.plots import Point, standalone, trade_off
 from unlearn.report.record import Run
+from unlearn.report.spreadsheet import cell
 from unlearn.report.tabulate import Row, Section, tabulate
 from unlearn.report.wording import attacks, plain, title
 from unlearn.writing import file_name, write_all
@@ -55,8 +56,8 @@ def write_comparison(run_folders: Iterable[Path], out_folder: Path, group_by: Se
     }
     for section, found, back in zip(sections, plots, returns, strict=True):
         for name, plot in {**found, **{name: plot for name, (_, plot) in back.items()}}.items():
-            suffix = f"-{section.concept}-{section.model}" if len(sections) > 1 else ""
-            texts[out_folder / file_name(f"{name}{suffix}.svg")] = standalone(plot)
+            own = f"-{section.concept}-{section.model}" if len(sections) > 1 else ""
+            texts[out_folder / file_name(f"{name}{own}.svg")] = standalone(plot)
     check_ours(page, texts)
     write_all(texts)
     return page
@@ -134,7 +135,8 @@ def _point(section: Section, row: Row, kept: str, erased: Sequence[str]) -> Poin
 
 
 def _markdown(section: Section, headed: bool) -> str:
-    head = f"### {plain(section.concept)} on {plain(section.model)}\n\n" if headed else ""
+    name = markdown.escape(f"{plain(section.concept)} on {plain(section.model)}")
+    head = f"### {name}\n\n" if headed else ""
     return head + markdown.table(section)
 
 
@@ -143,7 +145,7 @@ def _csv(sections: Sequence[Section]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = [f"{key}{part}" for key in keys for part in ("", "_low", "_high", "_sd", "_n")]
-    writer.writerow(["model", "concept", "kind", "method", "seeds", *columns])
+    writer.writerow(["model", "concept", "kind", "method", "seeds", *map(cell, columns)])
     for section in sections:
         for row in section.rows:
             line: list[object] = [
@@ -154,10 +156,10 @@ def _csv(sections: Sequence[Section]) -> str:
                 " ".join(map(str, row.seeds)),
             ]
             for key in keys:
-                if cell := row.cells.get(key):
-                    low, high = cell.interval or ("", "")
-                    line += [cell.value, low, high, "" if cell.sd is None else cell.sd, cell.n]
+                if found := row.cells.get(key):
+                    low, high = found.interval or ("", "")
+                    line += [found.value, low, high, "" if found.sd is None else found.sd, found.n]
                 else:
                     line += [""] * 5
-            writer.writerow(line)
+            writer.writerow(map(cell, line))
     return text.getvalue()

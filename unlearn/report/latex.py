@@ -15,23 +15,25 @@ _SPECIAL = {
     '"': r"\textquotedbl{}",
     MINUS: "$-$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{character: f"{{{character}}}" for character in "[]*"},  # which end of a line would take for its own
 }
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX sets it, letter for letter."""
-    return "".join(_SPECIAL.get(character, character) for character in text)
+    """Text on one line, as LaTeX sets it, letter for letter."""
+    return "".join(_SPECIAL.get(character, character) for character in " ".join(text.split()))
 
 
 def table(section: Section) -> str:
     """A booktabs table, one line for each method; needs ``\\usepackage{booktabs}``."""
+    name = " ".join(f"{plain(section.concept)} on {plain(section.model)}".split())
     arrows = {"lower": r"$\downarrow$", "higher": r"$\uparrow$"}
     heads = []
     for key in section.units:
         unit = f" ({section.units[key]})" if section.units[key] else ""
         heads.append(f"{escape(title(key) + unit)} {arrows[section.better[key]]}")
     lines = [
-        f"% {plain(section.concept)} on {plain(section.model)}, with 95 % intervals in brackets, or the",
+        f"% {name}, with 95 % intervals in brackets, or the",
         "% standard deviation over seeds. Needs \\usepackage{booktabs}.",
         rf"\begin{{tabular}}{{l{'r' * len(section.units)}}}",
         r"\toprule",

@@ -56,7 +56,7 @@ class Run:
         return cls(
             folder=folder,
             results=results,
-            items=read_items(folder),
+            items=read_items(folder, results["scores"]),
             curves=_curves(folder / "metrics.jsonl"),
             config=_text(folder / ".hydra" / "config.yaml"),
             overrides=[str(override) for override in overrides],
@@ -101,14 +101,17 @@ def labels(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}).") from None
 
 
 def _parsed(path: Path) -> Any:
     try:
         return yaml.safe_load(_text(path))
-    except yaml.YAMLError as error:
-        raise ArtifactError(f"{path}: is damaged ({error}).") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ArtifactError(f"{path}: is damaged ({' '.join(str(error).split())}).") from None
 
 
 def _is_pocket(results: Results, config: Any) -> bool:
@@ -131,14 +134,20 @@ def _curves(path: Path) -> dict[str, dict[float, float]]:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    for line in _text(path).splitlines():
+    for line in _text(path).split("\n"):
         try:
             row = json.loads(line)
-        except ValueError:  # a killed run may have left half a line behind; the rerun logged it again
+        except (
+            ValueError,
+            RecursionError,
+        ):  # a killed run may have left half a line behind; the rerun logged it again
             continue
         if isinstance(row, dict):
             yield row
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False

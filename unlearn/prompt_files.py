@@ -1,0 +1,129 @@
+"""Reading the prompts of a concept from its CSV file.
+
+A file may have a million rows, and is asked for once for each role and stage: it is read once as long as it
+stays as it is, and kept by columns.
+"""
+
+from __future__ import annotations
+
+import csv
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+
+from unlearn.errors import ConfigError, unknown
+
+ROLES = ("plain", "synonym", "implicit", "neighbour", "unrelated")
+COLUMNS = ("role", "prompt", "seed", "shows")
+
+Row = tuple[str, int, str]
+"""Prompt, seed and label."""
+
+
+@dataclass
+class Rows:
+    """The rows of one role, in the order of the file.
+
+    Attributes:
+        prompts: The texts.
+        seeds: Seed of each image's noise, in 64 bits.
+        shows: The detector's label for what each image should show.
+    """
+
+    prompts: list[str] = field(default_factory=list)
+    seeds: array[int] = field(default_factory=lambda: array("q"))
+    shows: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __iter__(self) -> Iterator[Row]:
+        return zip(self.prompts, self.seeds, self.shows, strict=True)
+
+
+def read_prompts(name: str, search: Sequence[str | Path] = ()) -> Mapping[str, Rows]:
+    """Reads ``<name>.csv`` from the first folder of ``search`` that has it, else from the packaged ones.
+
+    Returns:
+        Prompt, seed and label of each row, by role.
+
+    Raises:
+        ConfigError: If there is no such file, a column is missing, a row is wrong, or there is no row.
+    """
+    path = _find(name, search)
+    about = path.stat()
+    return _read(path, (about.st_mtime_ns, about.st_size, about.st_ino))
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, state: tuple[int, ...]) -> Mapping[str, Rows]:  # noqa: ARG001
+    """The rows of a file as it was in a ``state``."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return _parsed(str(path), csv.reader(file, strict=True))
+    except (csv.Error, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as CSV ({error}).") from None
+
+
+def _parsed(path: str, lines: Iterator[list[str]]) -> Mapping[str, Rows]:
+    columns = next(lines, [])
+    if missing := [column for column in COLUMNS if column not in columns]:
+        raise ConfigError(
+            f"{path}: column {', '.join(missing)} is missing, got {', '.join(columns) or 'none'}."
+        )
+    places = [columns.index(column) for column in COLUMNS]
+    found = {role: Rows() for role in ROLES}
+    labels: dict[str, str] = {}  # few, and said in every row
+    number = 1
+    for line in lines:
+        if not line:
+            continue
+        number += 1
+        if len(line) != len(columns):
+            raise ConfigError(
+                f"{path}: row {number}: must have {len(columns)} fields. Put a prompt with commas in double "
+                "quotes."
+            )
+        role, prompt, seed, shows = [line[place] for place in places]
+        if (rows := found.get(role)) is None:
+            raise ConfigError(f"{path}: row {number}: {unknown('role', role, ROLES)}")
+        if not prompt or prompt.isspace():
+            raise ConfigError(f"{path}: row {number}: the prompt is empty.")
+        if (whole := seed_of(seed)) is None:
+            raise ConfigError(
+                f"{path}: row {number}: seed must be a whole number from 0 to 2**63 - 1, got '{seed[:40]}'."
+            )
+        rows.prompts.append(prompt)
+        rows.seeds.append(whole)
+        rows.shows.append(labels.setdefault(shows, shows))
+    if number == 1:
+        raise ConfigError(f"{path}: the prompt set is empty.")
+    return MappingProxyType(found)
+
+
+def seed_of(text: str) -> int | None:
+    """A seed as it is written in a file; None if it is none."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 4000:  # which Python would not read
+        return None
+    return seed if (seed := int(text)) < 2**63 else None
+
+
+def _find(name: str, search: Sequence[str | Path]) -> Path:
+    for given in search:
+        if not Path(given).is_dir():
+            raise ConfigError(f"paths.prompts: there is no folder {given}.")
+    folders = [Path(given) for given in search]
+    folders.append(Path(str(files("unlearn").joinpath("data", "prompts"))))
+    known = []
+    for folder in folders:
+        if (path := folder.joinpath(f"{name}.csv")).is_file():
+            return path
+        if folder.is_dir():
+            known += [
+                entry.name.removesuffix(".csv") for entry in folder.iterdir() if entry.name.endswith(".csv")
+            ]
+    raise ConfigError(f"concept.prompts: {unknown('prompt set', name, set(known))}")
