@@ -80,15 +80,3 @@ def scheduler_config(folder: Path) -> dict[str, Any]:
     """The configuration of the checkpoint's noise schedule."""
     config: dict[str, Any] = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     return config
-
-
-def compile_in_place(module: nn.Module) -> None:
-    """Has a module compiled when it is called, and again wherever its hooks or inputs are of a new kind.
-
-    Without the switch, torch would not look at hooks again, and what guards and adapters attach later would
-    do nothing.
-    """
-    import torch._dynamo
-
-    torch._dynamo.config.skip_nnmodule_hook_guards = False
-    module.compile()
