@@ -13,7 +13,7 @@ import pytest
 
 from unlearn import artifacts
 from unlearn.artifacts import Store, fingerprint, plain
-from unlearn.errors import ArtifactError, ConfigError
+from unlearn.errors import ArtifactError, ConfigError, UnlearnWarning
 
 
 class Colour(enum.Enum):
@@ -125,13 +125,13 @@ def test_damage_is_noticed_and_the_folder_named(tmp_path, damage):
     assert (mended / "value.txt").read_text() == "two"
 
 
-def test_the_artifact_says_what_it_took_and_what_was_warned_of(tmp_path, monkeypatch):
+def test_the_artifact_says_what_it_took_and_what_was_warned_of(tmp_path):
     def make(_folder):
         time.sleep(0.01)
-        warnings.warn("this number is doubtful", stacklevel=2)
+        warnings.warn("this number is doubtful", UnlearnWarning, stacklevel=2)
+        warnings.warn("a library will change", FutureWarning, stacklevel=2)
 
-    monkeypatch.setattr(artifacts, "PACKAGE", Path(artifacts.__file__).parents[1])
-    with warnings.catch_warnings():
+    with pytest.warns(FutureWarning, match="a library will change"):
         warnings.simplefilter("default")
         folder = Store(tmp_path).once("images", {}, make)
     assert artifacts.seconds(folder) >= 0.01

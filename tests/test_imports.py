@@ -39,6 +39,7 @@ LAYERS = {
     "sentences": 1,
     "environment": 0,
     "errors": 0,
+    "heard": 0,
     "validation": 0,
 }
 
@@ -59,7 +60,18 @@ ALLOWED = {
 HEAVY = {"diffusers", "matplotlib", "open_clip", "peft", "torchmetrics", "transformers", "wandb"}
 
 #: These answer before torch could be imported.
-LIGHT = {"cli", "errors", "artifacts", "choice", "concepts", "sentences", "results", "validation", "report"}
+LIGHT = {
+    "cli",
+    "errors",
+    "heard",
+    "artifacts",
+    "choice",
+    "concepts",
+    "sentences",
+    "results",
+    "validation",
+    "report",
+}
 
 
 def part(path):

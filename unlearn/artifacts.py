@@ -11,10 +11,8 @@ import enum
 import fcntl
 import hashlib
 import json
-import logging
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -22,10 +20,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from unlearn.errors import ArtifactError, ConfigError
+from unlearn.heard import own_warnings
 
 INPUTS = "inputs.json"
 MADE = "made.json"
-PACKAGE = Path(__file__).parent
 
 
 def plain(value: Any) -> Any:
@@ -116,7 +114,7 @@ class Store:
             unfinished.mkdir()
             try:
                 start, before = time.perf_counter(), sum(self._uncounted)
-                with _heard() as said:
+                with own_warnings() as said:
                     make(unfinished)
                 seconds = time.perf_counter() - start - (sum(self._uncounted) - before)
                 made = {"seconds": seconds, "warnings": said, "files": _checksums(unfinished)}
@@ -262,19 +260,6 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 def _write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-@contextmanager
-def _heard() -> Iterator[list[str]]:
-    """Collects this package's own warnings; those of others go on to the log."""
-    said: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        yield said
-    for warning in caught:
-        if Path(warning.filename).is_relative_to(PACKAGE):
-            said.append(str(warning.message))
-        else:
-            logging.getLogger("py.warnings").warning("%s: %s", warning.filename, warning.message)
 
 
 @contextmanager

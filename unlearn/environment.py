@@ -6,7 +6,9 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
+
+from unlearn.heard import LibraryWarning, library_warnings
 
 _PACKAGES = ("unlearn", "torch", "diffusers", "transformers", "open_clip_torch", "torchmetrics", "hydra-core")
 
@@ -21,6 +23,7 @@ class Environment(TypedDict):
         dirty: Whether tracked files differed from that commit; None outside a checkout.
         device: As in ``cpu`` or ``cuda:0``.
         platform: Operating system and processor.
+        library_warnings: What libraries warned of in the process that wrote this; not there in older files.
     """
 
     python: str
@@ -29,6 +32,7 @@ class Environment(TypedDict):
     dirty: bool | None
     device: str
     platform: str
+    library_warnings: NotRequired[list[LibraryWarning]]
 
 
 def environment(device: str) -> Environment:
@@ -41,6 +45,7 @@ def environment(device: str) -> Environment:
         "dirty": dirty,
         "device": device,
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "library_warnings": library_warnings(),
     }
 
 

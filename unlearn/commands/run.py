@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.config import register_schemas, resolve
 from unlearn.errors import ConfigError
+from unlearn.heard import listening
 
 # At import, because a launcher's worker process imports this module and nothing else.
 register_schemas()
@@ -50,7 +51,8 @@ def job(config: DictConfig) -> float | None:
             group=os.environ.get("WANDB_RUN_GROUP") if about.mode == RunMode.MULTIRUN else None,
         )
         plain: Any = OmegaConf.to_container(config, resolve=True)
-        results = run(settings, folder, label, plain)
+        with listening():  # here as well, for the processes of a launcher
+            results = run(settings, folder, label, plain)
     except BaseException as error:
         if not any((folder / name).exists() for name in ("metrics.jsonl", "results.json")):
             shutil.rmtree(folder, ignore_errors=True)
