@@ -132,7 +132,6 @@ def test_the_artifact_says_what_it_took_and_what_was_warned_of(tmp_path):
         warnings.warn("a library will change", FutureWarning, stacklevel=2)
 
     with pytest.warns(FutureWarning, match="a library will change"):
-        warnings.simplefilter("default")
         folder = Store(tmp_path).once("images", {}, make)
     assert artifacts.seconds(folder) >= 0.01
     assert artifacts.warned(folder) == ["this number is doubtful"]
