@@ -106,7 +106,6 @@ def test_golden_sampling(name, golden, golden_tiny, monkeypatch):
         assert relative(after, case.tensors["latents"][i]) < case.tolerance["latents"]["tol"], i
 
 
-@pytest.mark.filterwarnings("ignore:The decode_latents method is deprecated:FutureWarning")
 @pytest.mark.parametrize("preset", ["MEDIUM", "MAX"])
 def test_equals_the_diffusers_pipeline(tiny, tiny_folder, preset):
     safe = pytest.importorskip("diffusers.pipelines.deprecated.stable_diffusion_safe")
