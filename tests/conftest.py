@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from library_warnings import pytest_terminal_summary, pytest_warning_recorded  # noqa: F401  (are hooks)
 
 
 def golden_folder() -> Path:

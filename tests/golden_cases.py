@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ class Case:
             if name.startswith(prefix)
         }
 
+    def bound(self, name: str) -> float:
+        """The tolerance of an output. An entry may hold for several, and says in brackets where they are."""
+        for names, entry in self.tolerance.items():
+            patterns = names.partition(" (")[0].split(", ")
+            if any(pattern == "all outputs" or fnmatch(name, pattern) for pattern in patterns):
+                return float(entry["tol"])
+        raise KeyError(name)
+
 
 def golden_case(golden: Path, name: str) -> Case:
     from safetensors.torch import load_file
@@ -34,6 +43,12 @@ def golden_case(golden: Path, name: str) -> Case:
     case = json.loads((golden / f"{name}.json").read_text())
     tensors = load_file(golden / f"{name}.safetensors")
     return Case(case["inputs"], case["outputs"], tensors, case["tolerance"])
+
+
+def resolution(model: Any, latents: torch.Tensor) -> int:
+    """Pixels on a side of the images that latents of this shape become."""
+    pixels = 64
+    return pixels * latents.shape[-1] // model.latent_shape(pixels)[-1]
 
 
 def relative(value: torch.Tensor, reference: torch.Tensor) -> float:

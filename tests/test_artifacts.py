@@ -15,7 +15,7 @@ import pytest
 
 from unlearn import artifacts
 from unlearn.artifacts import Store, fingerprint, plain
-from unlearn.errors import ArtifactError, ConfigError
+from unlearn.errors import ArtifactError, ConfigError, UnlearnWarning
 
 
 class Colour(enum.Enum):
@@ -160,14 +160,13 @@ def test_the_artifact_says_where_and_with_what_it_was_made(tmp_path, monkeypatch
     assert artifacts.made_with(Store(tmp_path).once("images", {"a": 1}, write("two"))) == made
 
 
-def test_the_artifact_says_what_it_took_and_what_was_warned_of(tmp_path, monkeypatch):
+def test_the_artifact_says_what_it_took_and_what_was_warned_of(tmp_path):
     def make(_folder):
         time.sleep(0.01)
-        warnings.warn("this number is doubtful", stacklevel=2)
+        warnings.warn("this number is doubtful", UnlearnWarning, stacklevel=2)
+        warnings.warn("a library will change", FutureWarning, stacklevel=2)
 
-    monkeypatch.setattr(artifacts, "PACKAGE", Path(artifacts.__file__).parents[1])
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
+    with pytest.warns(FutureWarning, match="a library will change"):
         folder = Store(tmp_path).once("images", {}, make)
     assert artifacts.seconds(folder) >= 0.01
     assert artifacts.warned(folder) == ["this number is doubtful"]

@@ -163,3 +163,11 @@ def test_what_completion_offers_is_accepted(line):
     for offered in candidates(f"unlearn run {line}"):
         if offered.endswith("="):
             parser.parse_override(f"{offered}x")
+
+
+def test_mistakes_are_named_whatever_flags_stand_between_them():
+    for words in (["method=esdd", "-m", "seed=0,1"], ["--cfg", "job", "method=esdd", "seed=0,1", "-m"]):
+        assert "method: Unknown method 'esdd'" in diagnose(words)
+    assert diagnose(["method=esdd", "--config-dir", "elsewhere"]) is None
+    assert "seeds.erese: Unknown key 'erese'" in diagnose(["seeds.erese=2"])
+    assert "device: Unknown key 'device.x'" not in diagnose(["device.x.y=2", "method=esdd"])

@@ -53,6 +53,7 @@ LAYERS = {
     "errors": 0,
     "shortage": 0,
     "confidential": 0,
+    "heard": 0,
     "validation": 0,
 }
 
@@ -76,6 +77,7 @@ HEAVY = {"diffusers", "matplotlib", "open_clip", "peft", "torchmetrics", "transf
 LIGHT = {
     "cli",
     "errors",
+    "heard",
     "writing",
     "locks",
     "replacing",

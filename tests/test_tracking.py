@@ -108,7 +108,6 @@ def alone(monkeypatch, tmp_path):
     return tmp_path
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
 @pytest.mark.parametrize("failed", [False, True])
 def test_wandb_keeps_a_run_offline(alone, failed):
     from PIL import Image

@@ -11,10 +11,8 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-import logging
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -24,13 +22,13 @@ from typing import Any
 from unlearn.confidential import REFERENCE, redacted
 from unlearn.environment import Environment, environment
 from unlearn.errors import ArtifactError, ConfigError
+from unlearn.heard import own_warnings
 from unlearn.locks import held
 from unlearn.replacing import put
 from unlearn.writing import check_writable, write
 
 INPUTS = "inputs.json"
 MADE = "made.json"
-PACKAGE = Path(__file__).parent
 
 LITTER = frozenset({"Thumbs.db", "desktop.ini"})
 """What a system leaves in the folders that a user opens, besides files that begin with a dot."""
@@ -133,7 +131,7 @@ class Store:
             unfinished.mkdir()
             try:
                 start, before = time.perf_counter(), sum(self._uncounted)
-                with _heard() as said:
+                with own_warnings() as said:
                     make(unfinished)
                 seconds = time.perf_counter() - start - (sum(self._uncounted) - before)
                 made = {
@@ -316,16 +314,3 @@ def _checksum(path: Path) -> str | None:
 
 def _write(path: Path, value: Any) -> None:
     write(path, json.dumps(redacted(value, ("files",)), indent=1, sort_keys=True) + "\n")
-
-
-@contextmanager
-def _heard() -> Iterator[list[str]]:
-    """Collects this package's own warnings; those of others go on to the log."""
-    said: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        yield said
-    for warning in caught:
-        if Path(warning.filename).is_relative_to(PACKAGE):
-            said.append(str(warning.message))
-        else:
-            logging.getLogger("py.warnings").warning("%s: %s", warning.filename, warning.message)

@@ -20,6 +20,7 @@ from unlearn import __version__
 from unlearn.commands import COMMANDS
 from unlearn.confidential import redacted
 from unlearn.errors import ConfigError, IncompatibleError, UnlearnError
+from unlearn.heard import listening
 from unlearn.shortage import memory_short, reason
 from unlearn.writing import explained
 
@@ -30,8 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs ``unlearn`` and exits: with 0, with 2 for a user's mistake, 1 for a failure, 130 for Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = _call(words)
-        sys.stdout.flush()
+        with listening():
+            code = _call(words)
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILURE

@@ -274,21 +274,22 @@ def signature(config: DictConfig) -> str:
 
 def _described(node: DictConfig | ListConfig, key: Any) -> Any:
     """What stands under ``key`` in plain terms; the fields that its class calls neutral are left out."""
-    child = node._get_node(key)
     if OmegaConf.is_missing(node, key):
         return "???"
-    if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
-        neutral = getattr(OmegaConf.get_type(child), "neutral", ())
-        return {str(inner): _described(child, inner) for inner in child if inner not in neutral}
-    if isinstance(child, ListConfig) and not child._is_none() and not child._is_interpolation():
-        return [_described(child, index) for index in range(len(child))]
     try:
         value = node[key]
-    except (
-        OmegaConfBaseException
-    ):  # refers to nothing: resolve() will say so, once there is a run to say it in
-        return str(child)
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    except OmegaConfBaseException:
+        # Refers to nothing: resolve() will say so, once there is a run to say it in.
+        plain: Any = OmegaConf.to_container(node)
+        return plain[key]
+    if OmegaConf.is_interpolation(node, key):
+        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    if isinstance(value, DictConfig):
+        neutral = getattr(OmegaConf.get_type(value), "neutral", ())
+        return {str(inner): _described(value, inner) for inner in value if inner not in neutral}
+    if isinstance(value, ListConfig):
+        return [_described(value, index) for index in range(len(value))]
+    return value
 
 
 def _problems(node: DictConfig, path: str) -> list[str]:

@@ -7,7 +7,9 @@ import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
+
+from unlearn.heard import LibraryWarning
 
 _PACKAGES = (
     "unlearn",
@@ -34,6 +36,7 @@ class Environment(TypedDict):
         dirty: Whether tracked files differed from that commit; None outside a checkout.
         device: As in ``cpu`` or ``cuda:0``.
         platform: Operating system and processor.
+        library_warnings: What libraries warned of in the process that wrote ``results.json``; only there.
     """
 
     python: str
@@ -42,6 +45,7 @@ class Environment(TypedDict):
     dirty: bool | None
     device: str
     platform: str
+    library_warnings: NotRequired[list[LibraryWarning]]
 
 
 def environment(device: str) -> Environment:

@@ -29,6 +29,14 @@ class WriteError(UnlearnError, OSError):
     """Something could not be written: the disk is full, the folder read-only, the name too long."""
 
 
+class UnlearnWarning(UserWarning):
+    """Something makes a number doubtful; ``results.json`` lists it.
+
+    Every warning of this package is one. The file that a warning is counted to does not tell ours from a
+    library's, which names the line that called it.
+    """
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Says that ``name`` is no ``kind``, names the nearest one, and lists them all.
 

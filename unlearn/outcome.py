@@ -12,6 +12,7 @@ from unlearn.attacks.attack import AdversarialPrompts
 from unlearn.confidential import redacted
 from unlearn.curves import Drawn
 from unlearn.environment import environment
+from unlearn.heard import library_warnings
 from unlearn.networks import identity, judges
 from unlearn.results import SCHEMA, Artifact, AttackEntry, Cost, CurveEntry, Making, Results
 from unlearn.sequence import Step, entries
@@ -75,7 +76,7 @@ def assemble(
         "cost": cost,
         "warnings": redacted([*said(made), *_warnings(steps)]),
         "artifacts": artifacts,
-        "environment": environment(config.device),
+        "environment": {**environment(config.device), "library_warnings": library_warnings()},
         "made_with": _makings(artifacts, folder),
     }
     if attacks.found:

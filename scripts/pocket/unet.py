@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from scripts.pocket import BUILD, data
@@ -169,8 +170,7 @@ def main() -> None:
         training.step += 1
         smooth = loss.item() if not smooth else 0.98 * smooth + 0.02 * loss.item()
         decay = min(0.998, (1 + training.step) / (10 + training.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(averaged.parameters()), parameters, 1 - decay)
+        get_ema_multi_avg_fn(decay)(list(averaged.parameters()), parameters, None)
         if rank == 0 and training.step % 50 == 0:
             training.log({"loss": smooth, "samples": training.step * BATCH * world})
         if rank == 0 and (training.step % arguments.save_every == 0 or training.step == arguments.steps):

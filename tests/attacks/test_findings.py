@@ -8,7 +8,7 @@ import pytest
 
 from unlearn.attacks.findings import Finding, gathered, kept
 from unlearn.concepts import PromptSet
-from unlearn.errors import ArtifactError
+from unlearn.errors import ArtifactError, UnlearnWarning
 
 FOUND = [Finding("é a church", 3, 40, True, (0.5, 0.25)), Finding("b", 1, 20, False, None)]
 
@@ -30,12 +30,14 @@ def test_what_was_found_is_found_again(tmp_path):
 
 def test_what_was_warned_of_is_said_again(tmp_path):
     def make():
-        warnings.warn("no gradient", stacklevel=1)
+        warnings.warn("no gradient", UnlearnWarning, stacklevel=1)
+        warnings.warn("a library will change", FutureWarning, stacklevel=1)
         return FOUND
 
-    for _ in range(2):
-        with pytest.warns(UserWarning, match="no gradient"):
+    for said in ({UnlearnWarning, FutureWarning}, {UnlearnWarning}):
+        with pytest.warns(Warning, match="no gradient|a library") as heard:
             assert kept(tmp_path, "batch0", make) == FOUND
+        assert {each.category for each in heard} == said
 
 
 def test_damage_is_said(tmp_path):

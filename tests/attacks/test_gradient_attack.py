@@ -138,7 +138,11 @@ def test_matches_the_authors_loss_gradient_and_step(name, golden, golden_tiny):
     space = AddedTokens(place=inputs["insertion_location"].removesuffix("_k"), tokens=inputs["k"])
     ids = torch.tensor(inputs["input_ids"])
     count = inputs["orig_prompt_len"]
-    clean, timestep = tensors["x0"][None], torch.tensor([inputs["timesteps"][0]])
+    assert inputs["criterion"] == "l2"
+    clean = tensors["x0"][None]
+    # So many steps at each timestep, each with a noise of its own.
+    each = inputs["iterations_per_timestep"]
+    timesteps = [torch.tensor([t]) for t in inputs["timesteps"] for _ in range(each)]
     objective = NoiseMatching(
         against="original" if inputs["task"] == "p4d" else "noise",
         timesteps="uniform",
@@ -148,19 +152,18 @@ def test_matches_the_authors_loss_gradient_and_step(name, golden, golden_tiny):
         images=1,
     )
     bank = Bank(objective, golden_tiny, clean, [Case(inputs["prompt"], "", 0, ())], 1, 1)
-    numbers = iter(tensors["noise"])
 
-    def noisy(_number):
-        noise = next(numbers)[None]
+    def noisy(number):
+        noise, timestep = tensors["noise"][number][None], timesteps[number]
         return golden_tiny.add_noise(clean, noise, timestep), timestep, noise
 
     bank.noisy = noisy
     if inputs["task"] == "p4d":
-        latents, _, _ = noisy(0)
-        numbers = iter(tensors["noise"])
+        plain = golden_tiny.encode([inputs["prompt"]])
         with torch.no_grad():
-            plain = golden_tiny.encode([inputs["prompt"]])
-            bank.predicted.append(golden_tiny.predict(latents, timestep, plain))
+            bank.predicted += [
+                golden_tiny.predict(*noisy(number)[:2], plain) for number in range(len(timesteps))
+            ]
     table = golden_tiny.embed(torch.arange(len(golden_tiny.tokenizer))[None])[0].detach()
     search = TokenDistributions(lr=inputs["lr"], weight_decay=inputs["weight_decay"], init="uniform")
     tokens = search.start(table, inputs["k"], [generator(0)])
@@ -175,24 +178,30 @@ def test_matches_the_authors_loss_gradient_and_step(name, golden, golden_tiny):
                 golden_tiny.embed(row[None]).detach(), (torch.tensor([[0]]), places[None]), added
             )
             loss = bank.loss(step, golden_tiny.encode_embeddings(embedded), [0])
-            assert loss.item() == pytest.approx(case.outputs["loss"][step], rel=1e-5)
+            assert loss.item() == pytest.approx(case.outputs["loss"][step], rel=case.bound("loss"))
             (gradient,) = torch.autograd.grad(loss.sum(), added)
-            assert relative(gradient[0], tensors["grad_token_embedding"][step]) < 1e-4
+            bound = case.bound("grad_token_embedding")
+            assert relative(gradient[0], tensors["grad_token_embedding"][step]) < bound
             with torch.no_grad():
                 tokens.step(gradient)
             if step == 0:
-                assert relative(tokens.values.grad[0], tensors["grad_adv_first"]) < 1e-4
-                assert relative(tokens.values[0], tensors["adv_after_first"]) < 2e-2
-    assert relative(tokens.values[0], tensors["adv_after"][-1]) < 2e-2
+                assert relative(tokens.values.grad[0], tensors["grad_adv_first"]) < case.bound(
+                    "grad_adv_first"
+                )
+                assert relative(tokens.values[0], tensors["adv_after_first"]) < case.bound("adv_after_first")
+    assert relative(tokens.values[0], tensors["adv_after"][-1]) < case.bound("adv_after")
     assert tokens.best()[0].tolist() == case.outputs["argmax_ids"]
 
 
 @pytest.mark.golden
 def test_inserted_tokens_stand_where_the_authors_put_them(golden):
     inputs = golden_case(golden, "unlearndiffatk/textgrad_l1_insert").inputs
-    space = AddedTokens(place="insert", tokens=inputs["k"])
-    own = [str(i) for i in range(inputs["orig_prompt_len"])]
-    assert space.woven(own, ["x", "y"]) == ["0", "1", "2", "x", "3", "4", "5", "y", "6", "7", "8", "9", "10"]
+    count, added = inputs["orig_prompt_len"], [f"added {i}" for i in range(inputs["k"])]
+    space = AddedTokens(place=inputs["insertion_location"].removesuffix("_k"), tokens=len(added))
+    own = [str(i) for i in range(count)]
+    gap = count // (len(added) + 1)
+    expected = [word for i, one in enumerate(added) for word in (*own[i * gap : (i + 1) * gap], one)]
+    assert space.woven(own, added) == [*expected, *own[len(added) * gap :]]
 
 
 def test_the_simplex_projection_is_the_nearest_point():

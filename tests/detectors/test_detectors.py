@@ -1,5 +1,6 @@
 """Detectors without their weights: decisions, and what is said when something is missing."""
 
+import json
 import sys
 import types
 
@@ -105,7 +106,7 @@ def test_openclip_never_goes_on_with_random_weights(tmp_path):
         openclip(weights=str(tmp_path / "clip.pt")).features(torch.zeros(1, 3, 8, 8))
 
 
-def test_openclip_reads_a_file_and_prepares_images_as_in_evaluation(tmp_path, monkeypatch):
+def test_openclip_reads_a_file_and_prepares_images_as_in_evaluation(tmp_path):
     import open_clip
 
     tiny = {
@@ -113,7 +114,8 @@ def test_openclip_reads_a_file_and_prepares_images_as_in_evaluation(tmp_path, mo
         "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
     }
-    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", tiny)
+    (tmp_path / "tiny.json").write_text(json.dumps(tiny))
+    open_clip.add_model_config(tmp_path / "tiny.json")
     torch.manual_seed(0)
     made = open_clip.model.CLIP(**{**tiny, "vision_cfg": tiny["vision_cfg"], "text_cfg": tiny["text_cfg"]})
     torch.save(made.state_dict(), tmp_path / "tiny.pt")

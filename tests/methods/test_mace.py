@@ -85,7 +85,7 @@ def test_golden_alignment(name, golden, golden_tiny):
         first, second = aligned(old, new, golden_tiny.tokenizer.eos_token_id)
         count = len(pair["indices"][0])
         assert [first[:count], second[:count]] == pair["indices"]
-        assert max(first[-1], second[-1]) == 76
+        assert max(first[-1], second[-1]) == golden_tiny.max_tokens - 1
         assert first[count:] == list(range(first[count - 1] + 1, first[-1] + 1))
 
 
@@ -102,15 +102,15 @@ def test_golden_fusion(golden, golden_tiny, prior):
     ]
     rows = [golden_tiny.encode(texts).tokens.flatten(0, 1) for texts in case.inputs["prompts_per_concept"]]
     kept = Kept(prior[1], case.inputs["fuse_preserve_scale"], case.inputs["lamb"])
-    identity = torch.eye(32, dtype=torch.float64)
+    identity = torch.eye(rows[0].shape[-1], dtype=torch.float64)
     new, _ = fused([weight.data for weight in weights.values()], identity, adapters, rows, kept)
     expected, tolerance = case.weights("edited."), case.tolerance["edited.*"]["tol"]
     for key, weight in zip(weights, new, strict=True):
         assert relative(weight, expected[key]) < tolerance
 
 
-def of_batch(positions: list[list[int]], rows: int) -> torch.Tensor:
-    tokens = torch.zeros(rows, 77, dtype=torch.bool)
+def of_batch(positions: list[list[int]], shape: tuple[int, int]) -> torch.Tensor:
+    tokens = torch.zeros(shape, dtype=torch.bool)
     for row, token in positions:
         tokens[row, token] = True
     return tokens
@@ -119,18 +119,20 @@ def of_batch(positions: list[list[int]], rows: int) -> torch.Tensor:
 @pytest.mark.golden
 def test_golden_attention_loss(golden):
     case = golden_case(golden, "mace/attention_loss")
-    maps = [case.tensors["attn0"], case.tensors["attn1"]]
+    batch, heads = case.inputs["batch"], case.inputs["heads"]
+    maps = [value for key, value in sorted(case.tensors.items()) if key.startswith("attn")]
+    shape = batch, maps[0].shape[-1]
     tolerance = case.tolerance["losses (JSON)"]["tol"]
 
     # The release pairs its rows (sample, then head) with positions in the order head, then sample.
-    tokens = of_batch(case.inputs["concept_positions_nomask"], 2).repeat(2, 1)
+    tokens = of_batch(case.inputs["concept_positions_nomask"], shape).repeat(heads, 1)
     norms = [attended(each[:, None], tokens) for each in maps]
     assert float(sum(norm.norm() for norm in norms)) == pytest.approx(
         case.outputs["loss_no_mask"], rel=tolerance
     )
 
-    tokens = of_batch(case.inputs["concept_positions_mask"], 2)[:1].repeat(4, 1)
-    masks = case.tensors["mask"][0].repeat(4, 1, 1)
+    tokens = of_batch(case.inputs["concept_positions_mask"], shape)[:1].repeat(batch * heads, 1)
+    masks = case.tensors["mask"][0].repeat(batch * heads, 1, 1)
     norms = [attended(each[:, None], tokens, masks) for each in maps]
     assert float(sum(norm.norm() for norm in norms)) == pytest.approx(
         case.outputs["loss_gsam_mask"], rel=tolerance

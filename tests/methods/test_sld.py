@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import pytest
 import torch
+from golden_cases import resolution
 from method_cases import concept_set, configured, golden_case, relative
 from tiny_checkpoint import tiny_settings, write_tiny
 
@@ -89,7 +90,11 @@ def test_golden_sampling(name, golden, golden_tiny, monkeypatch):
     guide = SLDGuard.guide
     monkeypatch.setattr(type(golden_tiny), "encode", cut_off)
     monkeypatch.setattr(SLDGuard, "guide", lambda self, at: seen.append(at) or guide(self, at))
-    settings = sampler(steps=inputs["num_inference_steps"], guidance=inputs["guidance_scale"], resolution=64)
+    settings = sampler(
+        steps=inputs["num_inference_steps"],
+        guidance=inputs["guidance_scale"],
+        resolution=resolution(golden_tiny, case.tensors["latents"]),
+    )
     prompt, negative = (golden_tiny.encode([inputs[key] or ""]) for key in ("prompt", "negative_prompt"))
     latents, _ = sample(
         golden_tiny, prompt, negative, [inputs["latent_seed"]], settings, golden_guard(inputs)
@@ -101,7 +106,6 @@ def test_golden_sampling(name, golden, golden_tiny, monkeypatch):
         assert relative(after, case.tensors["latents"][i]) < case.tolerance["latents"]["tol"], i
 
 
-@pytest.mark.filterwarnings("ignore:The decode_latents method is deprecated:FutureWarning")
 @pytest.mark.parametrize("preset", ["MEDIUM", "MAX"])
 def test_equals_the_diffusers_pipeline(tiny, tiny_folder, preset):
     safe = pytest.importorskip("diffusers.pipelines.deprecated.stable_diffusion_safe")

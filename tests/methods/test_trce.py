@@ -36,7 +36,7 @@ def small(*overrides: str, name: str = "trce") -> trce.TRCE:
 def golden_concepts(inputs) -> ConceptSet:
     """The case's concepts, each in the sentences that the script made for it."""
     found = {}
-    for phrase, anchor in inputs["concepts"]:
+    for phrase, anchor in inputs["concepts"][: inputs["concept_num"]]:
         pairs = [pair for pair in inputs["pairs"] if pair["old"][1] == phrase]
         templates = [pair["old"][0].replace(phrase, "{}") for pair in pairs]
         assert [template.format(anchor) for template in templates] == [pair["new"][0] for pair in pairs]
@@ -53,11 +53,14 @@ def golden_concepts(inputs) -> ConceptSet:
     return ConceptSet(erase=found)
 
 
-def golden_method(inputs, **changes) -> trce.TRCE:
+def golden_method(inputs, captions, **changes) -> trce.TRCE:
+    assert inputs["lamb"] == 0, "ours has a relative ridge"
     method = configured("trce_released", "steering=null", "relative_ridge=0")
     method.sentences = len(inputs["pairs"])
     method.token_weights = dict(zip(trce.GROUPS, inputs["token_weight_scale"], strict=True))
-    method.preserve_scale = {"object": inputs["preserve_scale"] ** 2}
+    # The release multiplies a sum over captions and divides it by 30,000; ours is a mean.
+    share = len(captions) * inputs["prior_cache_factor"] / 3e4
+    method.preserve_scale = {"object": inputs["preserve_scale"] ** 2 * share}
     return replace(method, **changes)
 
 
@@ -69,11 +72,10 @@ CASES = ["default_weights", "all_token_weights", "no_augment"]
 def test_golden(name, golden, golden_tiny, context, monkeypatch):
     case, cache = golden_case(golden, f"trce/{name}"), golden_case(golden, "mace/prior_cache")
     captions = cache.inputs["prompts"]
-    # The cache is multiplied so that its captions are 30,000: the mean is that of those that there are.
-    assert len(captions) * case.inputs["prior_cache_factor"] == 3e4
-    assert relative(mean_gram(golden_tiny, captions), cache.tensors["0_for_mat2"] / len(captions)) < 1e-5
+    found = mean_gram(golden_tiny, captions)
+    assert relative(found, cache.tensors["0_for_mat2"] / len(captions)) < 10 * cache.bound("0_for_mat2")
     monkeypatch.setattr(trce, "captions", lambda *_: captions)
-    erasure = golden_method(case.inputs).erase(golden_tiny, golden_concepts(case.inputs), context)
+    erasure = golden_method(case.inputs, captions).erase(golden_tiny, golden_concepts(case.inputs), context)
     expected = case.weights("edited.")
     assert erasure.weights.keys() == expected.keys()
     worst = max(relative(erasure.weights[key], expected[key]) for key in expected)
@@ -87,10 +89,11 @@ def test_golden_against_stacked_least_squares_in_float64(name, golden, golden_ti
     case, cache = golden_case(golden, f"trce/{name}"), golden_case(golden, "mace/prior_cache")
     inputs, captions = case.inputs, cache.inputs["prompts"]
     monkeypatch.setattr(trce, "captions", lambda *_: captions)
-    method = golden_method(inputs, index="exact", relative_ridge=1e-6)
+    method = golden_method(inputs, captions, index="exact", relative_ridge=1e-6)
     erasure = method.erase(golden_tiny, golden_concepts(inputs), context)
 
-    left, right = [], []
+    left, right, final = [], [], golden_tiny.max_tokens - 1
+    several = False  # whether a sentence has words of several tokens, which the release miscounts
     for pair in inputs["pairs"]:
         (old, phrase), (new, _) = pair["old"], pair["new"]
         with torch.no_grad():
@@ -98,16 +101,17 @@ def test_golden_against_stacked_least_squares_in_float64(name, golden, golden_ti
         ids, new_ids, own = golden_tiny.tokenize([old, new, phrase]).tolist()
         eos = golden_tiny.tokenizer.eos_token_id
         end, new_end, wanted = ids.index(eos), new_ids.index(eos), own[1 : own.index(eos)]
+        several |= end != len(old.split()) + 1 or new_end != len(new.split()) + 1
         at = next(i for i in range(len(ids)) if ids[i : i + len(wanted)] == wanted)
         w = inputs["token_weight_scale"]
-        weighted = [(0, 0, w[0]), (end, new_end, w[1]), (76, 76, w[2] * (76 - end))]
-        for a, b, weight in [*weighted, *((at + i, 76, w[3]) for i in range(len(wanted)))]:
+        weighted = [(0, 0, w[0]), (end, new_end, w[1]), (final, final, w[2] * (final - end))]
+        for a, b, weight in [*weighted, *((at + i, final, w[3]) for i in range(len(wanted)))]:
             scale = (weight / len(inputs["pairs"])) ** 0.5
             left.append(scale * e[a])
             right.append(scale * target[b])
     with torch.no_grad():
         kept = golden_tiny.encode(captions).tokens.double().flatten(0, 1)
-    kept = kept * (inputs["preserve_scale"] / len(captions) ** 0.5)
+    kept = kept * (method.preserve_scale["object"] / len(captions)) ** 0.5
     rows = torch.cat([torch.stack(left), kept])
     ridge = (1e-6 * rows.square().sum() / rows.shape[1]).sqrt() * torch.eye(rows.shape[1])
     rows, goals = torch.cat([rows, ridge]), torch.cat([torch.stack(right), kept, ridge])
@@ -116,7 +120,7 @@ def test_golden_against_stacked_least_squares_in_float64(name, golden, golden_ti
     for key, weight in originals.items():
         exact = torch.linalg.lstsq(rows, goals @ weight.detach().double().T, driver="gelsd").solution.T
         assert relative(erasure.weights[key], exact) < 1e-6
-        if name != "no_augment":  # whose words have one token each
+        if several:
             assert relative(released[key], exact) > 0.01
 
 

@@ -146,12 +146,16 @@ def test_distances_do_not_depend_on_order():
 
 
 def test_against_torchmetrics():
-    from torchmetrics.image.fid import _compute_fid
+    from torchmetrics.image.fid import FrechetInceptionDistance
     from torchmetrics.image.kid import poly_mmd
 
     x, y = features(90, 12, 0), features(90, 12, 1, 0.3)
-    expected = _compute_fid(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T)).item()
-    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-8)
+    as_they_are = torch.nn.Identity()
+    as_they_are.num_features = 12
+    theirs = FrechetInceptionDistance(feature=as_they_are)
+    theirs.update(x, real=True)
+    theirs.update(y, real=False)
+    assert frechet_distance(x, y) == pytest.approx(theirs.compute().item(), rel=1e-8)
     assert kernel_distance(x, y) == pytest.approx(poly_mmd(x, y).item(), rel=1e-8)
 
 

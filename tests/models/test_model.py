@@ -162,9 +162,10 @@ def test_golden_base(golden):
         "vae_mean": model.encode_images(tensors["image"].permute(0, 3, 1, 2))
         / model.parts["vae"].config.scaling_factor,
     }
+    size = tensors["image"].shape[1]
     for run in inputs["sampling"]:
         settings = Sampler(
-            scheduler="pndm", steps=run["steps"], guidance=run["guidance"], resolution=64, batch_size=1
+            scheduler="pndm", steps=run["steps"], guidance=run["guidance"], resolution=size, batch_size=1
         )
         arguments = model.encode([run["prompt"]]), model.encode([""]), [run["seed"]], settings
         latents, _ = sample(model, *arguments)

@@ -11,6 +11,7 @@ from torch import nn
 
 from unlearn.errors import IncompatibleError
 from unlearn.models.adapters import adapted
+from unlearn.models.attention import outputs
 from unlearn.models.gradients import gradients_of
 from unlearn.models.model import Erasure
 from unlearn.models.parameters import select
@@ -189,23 +190,16 @@ def test_the_ways_to_save_are_not_part_of_what_a_run_is():
 
 
 def test_compiling_is_asked_for(tiny_folder, monkeypatch):
-    import torch._dynamo
-
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
-    monkeypatch.setattr(torch._dynamo.config, "skip_nnmodule_hook_guards", True)
     tiny_settings(tiny_folder).load("cpu")
     assert compiled == []
     replace(tiny_settings(tiny_folder), compile=True).load("cpu")
     assert compiled == ["UNet2DConditionModel"]
-    assert not torch._dynamo.config.skip_nnmodule_hook_guards
 
 
 @pytest.mark.slow
 def test_a_compiled_model_sees_new_weights_and_hooks(tiny, tiny_folder, monkeypatch):
-    import torch._dynamo
-
-    monkeypatch.setattr(torch._dynamo.config, "skip_nnmodule_hook_guards", True)
     original = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda module: original(module, backend="aot_eager"))
     model = replace(tiny_settings(tiny_folder), compile=True).load("cpu")
@@ -228,6 +222,10 @@ def test_a_compiled_model_sees_new_weights_and_hooks(tiny, tiny_folder, monkeypa
         for ask in (erased, added):
             assert (ask(tiny) - plain).abs().max() > 1e-3
             assert torch.allclose(ask(model), ask(tiny), atol=1e-5)
+            assert torch.allclose(model.predict(*inputs(model)), plain, atol=1e-5)
+        with outputs(model) as found:
+            model.predict(*inputs(model))
+        assert len(found) == sum(name.endswith("attn2") for name, _ in model.parts["unet"].named_modules())
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(trained(model), trained(tiny), strict=True))
 
 

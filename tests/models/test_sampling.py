@@ -108,7 +108,8 @@ def test_equals_the_diffusers_pipeline_on_the_golden_checkpoint(golden, schedule
     model, pipe = tiny_settings(golden / "tiny-sd").load("cpu"), pipeline(golden / "tiny-sd")
     settings = {"num_inference_steps": 5, "guidance_scale": 7.5}
     expected = reference(pipe, scheduler, PROMPTS, [1, 2, 3], "pt", **settings)
-    ours = sampler(scheduler=scheduler, steps=5, guidance=7.5, resolution=64)
+    size = pipe.unet.config.sample_size * pipe.vae_scale_factor
+    ours = sampler(scheduler=scheduler, steps=5, guidance=7.5, resolution=size)
     latents, _ = sample(model, model.encode(PROMPTS), model.encode([""] * 3), [1, 2, 3], ours)
     assert torch.equal(model.decode(latents), expected)
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from unlearn.attacks.attack import AdversarialPrompts
 from unlearn.concepts import PromptSet
-from unlearn.errors import ArtifactError
+from unlearn.errors import ArtifactError, UnlearnWarning
+from unlearn.heard import own_warnings
 from unlearn.writing import write
 
 
@@ -67,11 +68,10 @@ def kept(folder: Path | None, name: str, make: Callable[[], Sequence[Finding]]) 
         except (OSError, ValueError, TypeError, LookupError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}). Remove it to attack again.") from None
     else:
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("always")
+        with own_warnings() as said:
+            warnings.simplefilter("always", UnlearnWarning)
             made = make()
-        said = [str(each.message) for each in heard]
         write(path, json.dumps({"findings": made, "warnings": said}, ensure_ascii=False))
     for text in said:
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(text, UnlearnWarning, stacklevel=2)
     return made

@@ -21,7 +21,7 @@ from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.spaces import AddedTokens, content, stable_words
 from unlearn.attacks.token_searches import NearestTokens, TokenDistributions, Tokens
 from unlearn.concepts import PromptSet
-from unlearn.errors import unknown
+from unlearn.errors import UnlearnWarning, unknown
 from unlearn.models.gradients import gradients_of
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler
@@ -237,6 +237,7 @@ class GradientAttack(Attack):
                 f"attack: the objective of {type(self).__name__} has no gradient in the tokens, so it "
                 "searches blindly, and a low success rate says nothing. Something between the text and the "
                 "prediction stops it.",
+                UnlearnWarning,
                 stacklevel=2,
             )
         if self.choose == "lowest":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unlearn.attacks.attack import Target, aimed
-from unlearn.errors import unknown
+from unlearn.errors import UnlearnWarning, unknown
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler, sample
 from unlearn.seeding import derive_seed, generator
@@ -146,6 +146,7 @@ class NoiseMatching:
                 warnings.warn(
                     f"attack: the original model's images show {concept} for {hits} of {len(own)} prompts; "
                     "for the others the attack aims at an image without it. Raise objective.images.",
+                    UnlearnWarning,
                     stacklevel=2,
                 )
 

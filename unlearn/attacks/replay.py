@@ -15,7 +15,7 @@ from torch import Generator
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
 from unlearn.concepts import ConceptSet, PromptSet
-from unlearn.errors import ConfigError, unknown
+from unlearn.errors import ConfigError, UnlearnWarning, unknown
 from unlearn.prompt_files import seed_of
 
 
@@ -103,6 +103,7 @@ class Replay(Attack):
                 f"{self.file}: {len(taken)} of {count} prompts are replayed: each stands for the next plain "
                 "prompt, and then there is none, or one of a concept without a row. Raise "
                 "eval.prompts.plain, or add rows for every concept.",
+                UnlearnWarning,
                 stacklevel=2,
             )
         seeds = [old if row.seed is None else row.seed for row, old in zip(taken, prompts.seeds, strict=True)]

@@ -5,11 +5,11 @@ Hydra stops at the first mistake. Once it has, the command line is taken apart h
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -28,7 +28,7 @@ def diagnose(words: Sequence[str]) -> str | None:
     Returns:
         None if nothing could be found, or if the words bring configurations of their own.
     """
-    said = get_args_parser().parse_args(list(words))
+    said, _flags = _parser().parse_known_intermixed_args(list(words))
     if said.config_dir or said.config_path or said.config_name:
         return None
     problems, rest = _parsed(said.overrides)
@@ -53,6 +53,17 @@ def diagnose(words: Sequence[str]) -> str | None:
     except ConfigError as error:
         problems += str(error).split("\n  ")[1:]
     return _listed(problems)
+
+
+def _parser() -> argparse.ArgumentParser:
+    """What of Hydra's flags takes a word of its own; all others can be told by their dash."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for flag in ("--config-dir -cd", "--config-path -cp", "--config-name -cn", "--cfg -c", "--package -p"):
+        parser.add_argument(*flag.split())
+    parser.add_argument("--experimental-rerun")
+    parser.add_argument("--info", "-i", nargs="?")
+    parser.add_argument("overrides", nargs="*")
+    return parser
 
 
 def _listed(problems: Sequence[str]) -> str | None:
@@ -148,6 +159,9 @@ def _lacking(config: DictConfig, key: str) -> tuple[DictConfig, str, str] | None
             return None
         if name not in node and not OmegaConf.is_missing(node, name):
             return node, path, name
-        node = node._get_node(name)
+        try:
+            node = None if OmegaConf.is_missing(node, name) else node[name]
+        except OmegaConfBaseException:  # refers to nothing, which resolve() says
+            return None
         path += f"{name}."
     return None

@@ -25,6 +25,7 @@ from unlearn.commands.folder import RunFolder, check_ours, check_sweep
 from unlearn.confidential import Filter, redacted, stated
 from unlearn.config import RunConfig, ineffective, register_schemas, resolve, signature
 from unlearn.errors import ConfigError
+from unlearn.heard import listening
 from unlearn.writing import FULL, check_writable, explained
 
 # At import, because a launcher's worker process imports this module and nothing else.
@@ -65,7 +66,7 @@ def job(config: DictConfig) -> float | None:
         for handler in logging.getLogger().handlers:
             handler.addFilter(Filter())
         said, resolved = (OmegaConf.to_container(config, resolve=whole) for whole in (False, True))
-        with place.held(_described(config)):
+        with place.held(_described(config)), listening():  # here as well, for the processes of a launcher
             results = run(settings, folder, label, stated(said, resolved))
     except BaseException as error:
         place.abandon()

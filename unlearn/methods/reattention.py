@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unlearn.models.compiled import uncompiled
+
 
 class ReAttention:
     r"""Keeps a branch's skip features from growing beyond the original prompt's at low frequencies.
@@ -51,7 +53,8 @@ class ReAttention:
                 if hidden in scale:
                     handles.append(resnet.register_forward_pre_hook(self._hook(hidden, scale[hidden])))
         try:
-            yield
+            with uncompiled(unet):
+                yield
         finally:
             for handle in handles:
                 handle.remove()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unlearn.models.compiled import uncompiled
 from unlearn.models.model import DiffusionModel
 
 #: The factors of each addition: :math:`A`, with shape :math:`(N, r, d)`, and :math:`B`, with shape
@@ -52,6 +53,7 @@ def added(
         strengths: Scales the additions, and may change from one forward pass to the next; None for 1.
     """
     with ExitStack() as stack:
+        stack.enter_context(uncompiled(parts.get("unet")))
         for name, (down, up) in factors.items():
             part, _, path = name.removesuffix(".weight").partition(".")
             module = parts[part].get_submodule(path)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from unlearn.models.compiled import uncompiled
 from unlearn.models.model import DiffusionModel
 
 
@@ -42,6 +43,7 @@ def outputs(model: DiffusionModel) -> Iterator[list[Tensor]]:
     """
     found: list[Tensor] = []
     with ExitStack() as stack:
+        stack.enter_context(uncompiled(model.parts["unet"]))
         for module in _modules(model):
             hook = module.register_forward_hook(lambda _module, _inputs, output: found.append(output))
             stack.callback(hook.remove)

@@ -106,15 +106,3 @@ def described(folder: Path) -> Iterator[None]:
         raise ConfigError(
             f"model.source: the configuration in {folder} is damaged ({reason(error)})."
         ) from error
-
-
-def compile_in_place(module: nn.Module) -> None:
-    """Has a module compiled when it is called, and again wherever its hooks or inputs are of a new kind.
-
-    Without the switch, torch would not look at hooks again, and what guards and adapters attach later would
-    do nothing.
-    """
-    import torch._dynamo
-
-    torch._dynamo.config.skip_nnmodule_hook_guards = False
-    module.compile()

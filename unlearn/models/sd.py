@@ -12,6 +12,7 @@ from torch import LongTensor, Tensor, nn
 
 from unlearn.errors import ConfigError, unknown
 from unlearn.models import loading, source
+from unlearn.models.compiled import compile_in_place
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import SCHEDULERS, Sampler
 from unlearn.models.text import run_tower, tokenize
@@ -122,7 +123,7 @@ class StableDiffusion:
         if self.checkpointing:
             unet.enable_gradient_checkpointing()
         if self.compile:
-            loading.compile_in_place(unet)
+            compile_in_place(unet)
         tokenizer, schedule = loading.tokenizer(folder, "tokenizer"), loading.scheduler_config(folder)
         moved = {name: module.to(device) for name, module in parts.items()}
         with loading.described(folder):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unlearn.models.compiled import uncompiled
 from unlearn.models.model import DiffusionModel
 
 
@@ -20,6 +21,7 @@ def start_token_detached(model: DiffusionModel) -> Iterator[None]:
     prompt would change what it does for all. Predictions stay as they are, bit for bit.
     """
     with ExitStack() as stack:
+        stack.enter_context(uncompiled(model.parts["unet"]))
         for name, module in model.parts["unet"].named_modules():
             if name.endswith(("attn2.to_k", "attn2.to_v")):
                 stack.callback(module.register_forward_hook(_detach_first).remove)
