@@ -39,6 +39,8 @@ LAYERS = {
     "sentences": 1,
     "environment": 0,
     "errors": 0,
+    "network": 0,
+    "stopping": 0,
     "validation": 0,
 }
 
@@ -60,6 +62,7 @@ HEAVY = {"diffusers", "matplotlib", "open_clip", "peft", "torchmetrics", "transf
 
 #: These answer before torch could be imported.
 LIGHT = {"cli", "errors", "artifacts", "choice", "concepts", "sentences", "results", "validation", "report"}
+LIGHT |= {"network", "stopping"}
 
 
 def part(path):

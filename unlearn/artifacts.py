@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from unlearn import stopping
 from unlearn.errors import ArtifactError, ConfigError
 
 INPUTS = "inputs.json"
@@ -104,7 +105,9 @@ class Store:
 
         Raises:
             ArtifactError: If the stored artifact is damaged or was made from other inputs.
+            Stopped: If a signal has asked to stop.
         """
+        stopping.check()
         folder, key = self._place(kind, inputs)
         if self._whole(folder, key, inputs):
             return folder
@@ -118,13 +121,14 @@ class Store:
                 start, before = time.perf_counter(), sum(self._uncounted)
                 with _heard() as said:
                     make(unfinished)
-                seconds = time.perf_counter() - start - (sum(self._uncounted) - before)
-                made = {"seconds": seconds, "warnings": said, "files": _checksums(unfinished)}
-                _write(unfinished / MADE, made)
-                _write(unfinished / INPUTS, plain(inputs))
-                if folder.exists():
-                    shutil.rmtree(folder)
-                unfinished.rename(folder)
+                with stopping.finishing():  # what was made is not given up for the moment that this takes
+                    seconds = time.perf_counter() - start - (sum(self._uncounted) - before)
+                    made = {"seconds": seconds, "warnings": said, "files": _checksums(unfinished)}
+                    _write(unfinished / MADE, made)
+                    _write(unfinished / INPUTS, plain(inputs))
+                    if folder.exists():
+                        shutil.rmtree(folder)
+                    unfinished.rename(folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
             shutil.rmtree(self._scratch(kind, folder.name), ignore_errors=True)
