@@ -1,9 +1,10 @@
-"""Kills runs at random moments, lets each go on until it ends, and compares it with one that nothing disturbed.
+"""Kills runs at random moments, lets each go on, and compares it with one that nothing disturbed.
 
-Each kill has a stage, a moment within it and a signal of its own, all drawn from ``--seed``. A run that does not
-come to its end afterwards is lost; one whose scores, items, images, prompts or erasure are not those of the
-undisturbed run, byte for byte, is different. Either ends the program with 1. The runs are small ones, of a random
-model (tests/small_world), and every one passes through all stages.
+Each kill has a stage, a moment within it and a signal of its own, all drawn from ``--seed``. A run that does
+not come to its end afterwards is lost; one whose scores, items, images, prompts or erasure are not those of
+the undisturbed run, byte for byte, is different. Either ends the program with 1. The runs are small ones, of
+a random model (tests/small_world), and every one passes through all stages. Each is a process of its own,
+forked from one that has imported the libraries already.
 """
 
 from __future__ import annotations
@@ -11,27 +12,41 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# What the runs need, which are forked from a process with these imports.
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: F401
+from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
+
+import unlearn.commands.run
+import unlearn.run  # noqa: F401
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["scripts.soak"])
 ROOT = Path(__file__).resolve().parents[1]
 WORLD = ROOT / "tests" / "small_world"
 STAGES = ("load", "erase", "checkpoint", "attack", "generate", "resurge", "score", "report")
 CODES = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}
 #: What a run is given, by the name of its case: all pass through every stage.
 EVERY = (
-    "model=tiny eval=tiny tracker=none concept=red +attack@eval.attacks.unlearndiffatk=unlearndiffatk "
+    "model=tiny eval=tiny tracker=none concept=red eval.prompts={plain:4,unrelated:3,neighbour:2} "
+    "+attack@eval.attacks.unlearndiffatk=unlearndiffatk "
     "eval.attacks.unlearndiffatk.prompts=3 eval.attacks.unlearndiffatk.batch_size=2 "
     "eval.attacks.unlearndiffatk.looks=1 eval.attacks.unlearndiffatk.steps=2 "
     "eval.attacks.unlearndiffatk.objective.images=1 +resurgence@eval.resurgence.back=relearn "
@@ -41,7 +56,8 @@ EVERY = (
 CASES = {
     "esd": "method=esd method.steps=6 method.batch_size=4 method.states=2 method.sampler.steps=2",
     "spm": "method=spm method.steps=6 method.batch_size=2 method.states=2 method.sampler.steps=2",
-    "mace": "method=mace method.images=2 method.batch_size=2 method.kinds.object.steps=4 method.sampler.steps=2",
+    "mace": "method=mace method.images=2 method.batch_size=2 method.kinds.object.steps=4 "
+    "method.sampler.steps=2",
     "rece": "method=rece",
 }
 #: Settings and times that differ between two runs of the same configuration.
@@ -79,25 +95,27 @@ def planned(kills: int, seed: int) -> list[Kill]:
     ]
 
 
-def called(folder: Path, case: str, tiny: Path, doom: str = "") -> subprocess.CompletedProcess[str]:
-    """One call of the command in ``folder``, killed as ``doom`` says."""
+def called(folder: Path, case: str, tiny: Path, doom: str = "") -> tuple[int, str, str]:
+    """One call of the command in ``folder``, killed as ``doom`` says: its exit code, stdout and stderr."""
     words = ["run", "--config-dir", str(WORLD), f"model.source={tiny}", *EVERY.split(), *CASES[case].split()]
-    environment = {
-        **os.environ,
-        "SMALL_WORLD_DOOM": doom,
-        "SMALL_WORLD_CHECKPOINTS": "0",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONWARNINGS": "ignore",
-    }
-    return subprocess.run(
-        [sys.executable, str(WORLD / "unlearn.py"), *words],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    process = FORKS.Process(target=_call, args=(folder, words, doom))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode, (folder / "stdout").read_text(), (folder / "stderr").read_text()
+
+
+def _call(folder: Path, words: list[str], doom: str) -> None:
+    """In the process of the run."""
+    os.chdir(folder)
+    for number, name in enumerate((os.devnull, "stdout", "stderr")):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+    os.environ |= {"SMALL_WORLD_DOOM": doom, "SMALL_WORLD_CHECKPOINTS": "0"}
+    program = str(WORLD / "unlearn.py")
+    sys.argv = [program, *words]
+    sys.path.insert(0, str(WORLD))
+    warnings.simplefilter("ignore")
+    runpy.run_path(program, run_name="__main__")
 
 
 def lasting(value: Any) -> Any:
@@ -135,35 +153,29 @@ def durations(printed: str) -> dict[str, float]:
 
 
 def tried(kill: Kill, folder: Path, tiny: Path, expected: dict[str, str], times: dict[str, float]) -> str:
-    """Kills a run, lets it go on, and says in a line what came of it; its last word is the verdict."""
-    met, resumed, delay = "nothing", 0, kill.share * times[kill.stage]
+    """Kills a run and lets it go on; a line about that, whose last word is the verdict."""
+    delay = kill.share * times[kill.stage]
     for _ in range(4):
-        done = called(folder, kill.case, tiny, f"{kill.stage}:{delay:.3f}:{kill.signal}")
-        struck = re.search(rf"soak: {kill.signal} in (\w+)", done.stderr)
-        if struck and done.returncode == CODES[kill.signal]:
-            met = struck[1]
+        code, _, said = called(folder, kill.case, tiny, f"{kill.stage}:{delay:.3f}:{kill.signal}")
+        if code:
             break
-        if done.returncode != 0:
-            return _line(
-                kill, delay, met, resumed, f"ended with {done.returncode}:\n{done.stderr[-2000:]}\nlost"
-            )
         shutil.rmtree(folder / "outputs")  # it had come to its end before its time
         delay /= 3
-    while True:
-        done = called(folder, kill.case, tiny)
-        resumed += 1
-        if done.returncode == 0:
-            break
-        return _line(kill, delay, met, resumed, f"ended with {done.returncode}:\n{done.stderr[-2000:]}\nlost")
+    struck = re.search(rf"soak: {kill.signal} in (\w+)", said)
+    line = (
+        f"{kill.number:>3}  {kill.case:<5} {kill.signal:<8} {kill.stage:<11}+{delay:5.2f} s  "
+        f"in {struck[1] if struck else 'nothing':<11}"
+    )
+    if not code:
+        return f"{line} missed"
+    if code != CODES[kill.signal]:
+        return f"{line} ended with {code}:\n{said[-2000:]}\nlost"
+    code, _, said = called(folder, kill.case, tiny)
+    if code:
+        return f"{line} goes on and ends with {code}:\n{said[-2000:]}\nlost"
     found = kept(folder)
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    verdict = f"{', '.join(wrong[:5])}: different" if wrong else "missed" if met == "nothing" else "same"
-    return _line(kill, delay, met, resumed, verdict)
-
-
-def _line(kill: Kill, delay: float, met: str, resumed: int, verdict: str) -> str:
-    where = f"{kill.stage} + {delay:.2f} s"
-    return f"{kill.number:>3}  {kill.case:<5} {kill.signal:<8} {where:<20} in {met:<11} resumed {resumed}  {verdict}"
+    return f"{line} {', '.join(wrong[:5])}: different" if wrong else f"{line} same"
 
 
 def main() -> int:
@@ -184,10 +196,10 @@ def main() -> int:
         def undisturbed(case: str) -> tuple[dict[str, str], dict[str, float]]:
             folder = root / case
             folder.mkdir()
-            done = called(folder, case, tiny)
-            if done.returncode != 0:
-                raise SystemExit(f"{case}: the undisturbed run ended with {done.returncode}:\n{done.stderr}")
-            return kept(folder), durations(done.stdout)
+            code, printed, said = called(folder, case, tiny)
+            if code:
+                raise SystemExit(f"{case}: the undisturbed run ended with {code}:\n{said}")
+            return kept(folder), durations(printed)
 
         def soaked(kill: Kill) -> str:
             folder = root / str(kill.number)
@@ -200,9 +212,10 @@ def main() -> int:
         cases = sorted({kill.case for kill in kills})
         expected = dict(zip(cases, pool.map(undisturbed, cases), strict=True))
         verdicts = Counter(pool.map(soaked, kills))
+    missed = verdicts["missed"]
     print(
-        f"{len(kills) - verdicts['missed']} kills: {verdicts['lost']} lost, {verdicts['different']} different, "
-        f"{verdicts['same']} the same; {verdicts['missed']} came too late ({time.monotonic() - start:.0f} s)"
+        f"{len(kills) - missed} kills: {verdicts['lost']} lost, {verdicts['different']} different, "
+        f"{verdicts['same']} the same; {missed} came too late ({time.monotonic() - start:.0f} s)"
     )
     return int(verdicts["lost"] + verdicts["different"] > 0 or verdicts["same"] == 0)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -55,3 +57,33 @@ def silent(url: str, seconds: float = PATIENCE) -> str | None:
     except (OSError, ValueError) as error:
         return str(getattr(error, "reason", "") or error)
     return None
+
+
+@contextmanager
+def limited() -> Iterator[None]:
+    """A socket that is opened within the block and says nothing for too long is given up."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextmanager
+def patient() -> Iterator[str | None]:
+    """Downloads within the block give up in time, where libraries would wait for minutes or for ever.
+
+    Yields:
+        Why the Hugging Face hub is taken for switched off within the block: None if it is not.
+    """
+    from huggingface_hub import constants
+
+    off = constants.HF_HUB_OFFLINE
+    problem = None if off else silent(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = off or problem is not None  # its cache answers at once then
+    try:
+        with limited():
+            yield problem and f"{constants.ENDPOINT}: {problem}"
+    finally:
+        constants.HF_HUB_OFFLINE = off

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unlearn.detectors.detector import Detector
 from unlearn.errors import ConfigError
+from unlearn.network import limited, silent
 
 
 @dataclass(kw_only=True)
@@ -78,7 +79,13 @@ def read_weights(path: str | None, url: str) -> Any:
     try:
         if path is not None:
             return torch.load(path, map_location="cpu", weights_only=True)
-        return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+        here = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2]).exists()
+        if not here and (problem := silent(url)):
+            raise OSError(problem)
+        with limited():
+            return torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", check_hash=True, weights_only=True
+            )
     except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(

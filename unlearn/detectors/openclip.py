@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unlearn.detectors.detector import ImageText, read_reference
 from unlearn.errors import ConfigError, unknown
+from unlearn.network import patient
 
 
 @dataclass(kw_only=True)
@@ -98,7 +99,7 @@ class OpenClip(ImageText):
 
         if problems := self.check():
             raise ConfigError(f"detector {self.architecture}: {problems[0]}")
-        with _complete(self.architecture, self.weights):
+        with patient() as problem, _complete(self.architecture, self.weights, problem):
             network = open_clip.create_model(
                 self.architecture, self.weights, device=self.device, require_pretrained=True
             )
@@ -113,14 +114,18 @@ def _is_file(weights: str) -> bool:
 
 
 @contextmanager
-def _complete(architecture: str, weights: str) -> Iterator[None]:
-    """Makes an error of everything that keeps the weights from being loaded."""
+def _complete(architecture: str, weights: str, problem: str | None) -> Iterator[None]:
+    """Makes an error of everything that keeps the weights from being loaded.
+
+    Arguments:
+        problem: Why the hub does not answer, if it does not.
+    """
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, RuntimeError, UnpicklingError, SafetensorError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = problem or str(error).strip().splitlines()[0]
         raise ConfigError(
             f"detector {architecture}: the weights '{weights}' cannot be loaded ({reason}). Offline, "
             "set its 'weights' to a file that you have."

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from unlearn.errors import ConfigError
+from unlearn.network import PATIENCE, within
 
 #: Weight files by library, without and with the index of a checkpoint that is split into shards.
 WEIGHTS = {
@@ -19,8 +20,6 @@ WEIGHTS = {
     "transformers": "model.safetensors",
 }
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-#: Seconds that the hub has to answer whether a checkpoint exists.
-PATIENCE = 10.0
 
 
 def locate(source: str, revision: str | None) -> Path | None:
@@ -74,7 +73,7 @@ def reachable(source: str, revision: str | None) -> list[str]:
     if is_offline_mode():
         return [f"source: '{source}' is not in the hub's cache, and the hub is switched off. {advice}"]
     try:
-        HfApi().model_info(source, revision=revision, timeout=PATIENCE)
+        within(PATIENCE, lambda: HfApi().model_info(source, revision=revision, timeout=PATIENCE))
     except (HTTPError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         return [f"source: '{source}' is not in the hub's cache, and cannot be fetched ({reason}). {advice}"]
