@@ -39,6 +39,7 @@ LAYERS = {
     "sentences": 1,
     "environment": 0,
     "errors": 0,
+    "freeing": 0,
     "network": 0,
     "stopping": 0,
     "validation": 0,
@@ -62,7 +63,7 @@ HEAVY = {"diffusers", "matplotlib", "open_clip", "peft", "torchmetrics", "transf
 
 #: These answer before torch could be imported.
 LIGHT = {"cli", "errors", "artifacts", "choice", "concepts", "sentences", "results", "validation", "report"}
-LIGHT |= {"network", "stopping"}
+LIGHT |= {"network", "stopping", "freeing"}
 
 
 def part(path):

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.config import register_schemas, resolve
 from unlearn.errors import ConfigError
+from unlearn.freeing import forget, give_back
 
 # At import, because a launcher's worker process imports this module and nothing else.
 register_schemas()
@@ -34,6 +35,16 @@ def job(config: DictConfig) -> float | None:
     Returns:
         The value of the score named ``objective``, for sweepers that look for the best one.
     """
+    try:
+        return _done(config)
+    except Exception as error:  # Hydra keeps it until the last job of a sweep is done
+        forget(error)
+        raise
+    finally:
+        give_back()
+
+
+def _done(config: DictConfig) -> float | None:
     from unlearn.run import Label, run  # not needed where a configuration is only shown, or refused
 
     about = HydraConfig.get()
