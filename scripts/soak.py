@@ -28,17 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"
-
-# What the runs need, which are forked from a process with these imports.
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: F401
-from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
-
-import unlearn.commands.run
-import unlearn.run  # noqa: F401
-
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["scripts.soak"])
+FORKS.set_forkserver_preload(["scripts.preloaded"])
 ROOT = Path(__file__).resolve().parents[1]
 WORLD = ROOT / "tests" / "small_world"
 STAGES = ("load", "erase", "checkpoint", "attack", "generate", "resurge", "score", "report")

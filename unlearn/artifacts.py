@@ -129,9 +129,9 @@ class Store:
                     if folder.exists():
                         shutil.rmtree(folder)
                     unfinished.rename(folder)
+                    shutil.rmtree(self._scratch(kind, folder.name), ignore_errors=True)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.rmtree(self._scratch(kind, folder.name), ignore_errors=True)
         self.made.append(key)
         return folder
 
