@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo check format format-check lint type test test-slow bench clean \
+.PHONY: help install demo check format format-check lint type test test-slow soak bench clean \
 	pocket-data pocket-vae pocket-clip pocket-unet pocket-detectors pocket-assemble pocket-measure pocket
 
 VENV ?= .venv
@@ -40,6 +40,9 @@ test: install  ## the tests (on two cores, under fifteen minutes)
 
 test-slow: install  ## the tests that are left out otherwise, too
 	$(BIN)/python -m pytest -q -m 'not gpu'
+
+soak: install  ## kills 60 small runs at random moments; what each ends with must not change (20 minutes)
+	$(BIN)/python -m scripts.soak --kills 60
 
 pocket-data: install  ## renders the data set of the pocket model and trains its tokenizer (5 minutes)
 	$(BIN)/python -m scripts.pocket.data

@@ -10,6 +10,7 @@ from unlearn import cli
 from unlearn.commands import COMMANDS, completion
 from unlearn.commands.completion import candidates
 from unlearn.errors import ArtifactError, ConfigError, IncompatibleError, UnlearnError
+from unlearn.stopping import Stopped
 
 
 def ended(words):
@@ -55,7 +56,8 @@ def test_a_word_that_is_none_is_a_users_mistake(capsys):
         (IncompatibleError("method: …"), 2, "unlearn: method: …\n"),
         (ArtifactError("it is damaged"), 1, "unlearn: it is damaged\n"),
         (UnlearnError("it failed"), 1, "unlearn: it failed\n"),
-        (KeyboardInterrupt(), 130, "unlearn: stopped."),
+        (KeyboardInterrupt(), 130, "unlearn: stopped by SIGINT. This begins again: unlearn check\n"),
+        (Stopped(15), 143, "unlearn: stopped by SIGTERM. This begins again: unlearn check\n"),
         (
             OSError(errno.ENOSPC, "No space left on device", "a/b"),
             1,

@@ -54,6 +54,9 @@ LAYERS = {
     "shortage": 0,
     "confidential": 0,
     "heard": 0,
+    "freeing": 0,
+    "network": 0,
+    "stopping": 0,
     "validation": 0,
 }
 
@@ -88,6 +91,9 @@ LIGHT = {
     "sentences",
     "results",
     "ranges",
+    "network",
+    "stopping",
+    "freeing",
     "validation",
     "report",
 }

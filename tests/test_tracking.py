@@ -27,8 +27,8 @@ class Recorder(Tracker):
     def files(self, paths):
         self.told.append(("files", [path.name for path in paths]))
 
-    def close(self, failed):
-        self.told.append(("close", failed))
+    def close(self, failed, stopped=False):
+        self.told.append(("close", failed, stopped))
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -71,16 +71,16 @@ def test_the_tracker_is_told_everything(tmp_path):
         ("table", "images", 1),
         ("summary", {"erased": 1.0}),
         ("files", ["results.json"]),
-        ("close", False),
+        ("close", False, False),
     ]
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_failed_run_is_closed_as_such(tmp_path, error):
+@pytest.mark.parametrize(("error", "stopped"), [(ValueError, False), (KeyboardInterrupt, True)])
+def test_a_failed_run_is_closed_as_such(tmp_path, error, stopped):
     recorder = Recorder()
     with pytest.raises(error), tracked(recorder, tmp_path, {}, "run", None):
         raise error("on purpose")
-    assert recorder.told[-1] == ("close", True)
+    assert recorder.told[-1] == ("close", True, stopped)
 
 
 def test_modes_are_checked():

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from unlearn import stopping
 from unlearn.confidential import REFERENCE, redacted
 from unlearn.environment import Environment, environment
 from unlearn.errors import ArtifactError, ConfigError
@@ -117,7 +118,9 @@ class Store:
 
         Raises:
             ArtifactError: If the stored artifact is damaged or was made from other inputs.
+            Stopped: If a signal has asked to stop.
         """
+        stopping.check()
         folder, key = self._place(kind, inputs)
         if self._whole(folder, key, inputs):
             return folder
@@ -133,19 +136,20 @@ class Store:
                 start, before = time.perf_counter(), sum(self._uncounted)
                 with own_warnings() as said:
                     make(unfinished)
-                seconds = time.perf_counter() - start - (sum(self._uncounted) - before)
-                made = {
-                    "environment": environment(self.device),
-                    "files": _checksums(unfinished),
-                    "seconds": seconds,
-                    "warnings": said,
-                }
-                _write(unfinished / MADE, made)
-                _write(unfinished / INPUTS, plain(inputs))
-                put(unfinished, folder)
+                with stopping.finishing():  # what was made is not given up for the moment that this takes
+                    seconds = time.perf_counter() - start - (sum(self._uncounted) - before)
+                    made = {
+                        "environment": environment(self.device),
+                        "files": _checksums(unfinished),
+                        "seconds": seconds,
+                        "warnings": said,
+                    }
+                    _write(unfinished / MADE, made)
+                    _write(unfinished / INPUTS, plain(inputs))
+                    put(unfinished, folder)
+                    shutil.rmtree(self._scratch(kind, folder.name), ignore_errors=True)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.rmtree(self._scratch(kind, folder.name), ignore_errors=True)
         self.made.append(key)
         return folder
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from unlearn import __version__
+from unlearn import __version__, stopping
 from unlearn.commands import COMMANDS
 from unlearn.confidential import redacted
 from unlearn.errors import ConfigError, IncompatibleError, UnlearnError
@@ -24,22 +27,26 @@ from unlearn.heard import listening
 from unlearn.shortage import memory_short, reason
 from unlearn.writing import explained
 
-USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+USER_ERROR, FAILURE, STOPPED = 2, 1, 128
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs ``unlearn`` and exits: with 0, with 2 for a user's mistake, 1 for a failure, 130 for Ctrl-C."""
+    """Runs ``unlearn`` and exits.
+
+    The code is 0, 2 for a user's mistake, 1 for a failure, and where a signal has stopped it 128 and the
+    signal's number: 130 for Ctrl-C, 143 for SIGTERM.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
+    again = shlex.join([*(_program() if argv is None else ["unlearn"]), *words])
     try:
-        with listening():
+        with stopping.listening(), listening():
             code = _call(words)
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILURE
-    except KeyboardInterrupt:
-        _say("stopped. Nothing is lost: the same command goes on from here.")
-        code = INTERRUPTED
+    except KeyboardInterrupt as stop:
+        code = _stopped(stop, again, words[:1] == ["run"])
     except (
         Exception
     ) as error:  # the edge of the program: whatever it is, it ends in one line and an exit code
@@ -76,6 +83,31 @@ def _call(words: list[str]) -> int:
         return int(import_module("unlearn.commands.completion").complete(words[1:]) or 0)
     arguments = _parser(words[:1]).parse_args(words or ["--help"])
     return int(import_module(f"unlearn.commands.{arguments.command}").main(arguments) or 0)
+
+
+def _stopped(stop: KeyboardInterrupt, again: str, resumes: bool) -> int:
+    """Says how to go on, where the command keeps what it has done, or how to begin again.
+
+    Returns:
+        The exit code.
+    """
+    number = stop.number if isinstance(stop, stopping.Stopped) else signal.SIGINT
+    then = "Nothing is lost, and this goes on" if resumes else "This begins again"
+    with suppress(OSError):  # where the terminal is closed, nobody reads it
+        _say(f"stopped by {signal.Signals(number).name}. {then}: {again}")
+    return STOPPED + number
+
+
+def _program() -> list[str]:
+    """The words that a shell finds this program by."""
+    called = Path(sys.argv[0])
+    if called.suffix == ".py":
+        return [
+            sys.executable,
+            *(["-m", "unlearn.cli"] if called.resolve() == Path(__file__) else [str(called)]),
+        ]
+    found = shutil.which(called.name)
+    return [called.name if found and Path(found).resolve() == called.resolve() else str(called)]
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from unlearn import stopping
 from unlearn.artifacts import Store
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, bounded
 from unlearn.attacks.guesses import GuessingAttack
@@ -252,14 +253,15 @@ def draw_missing(
         rows = (prompts.prompts[rest], prompts.seeds[rest])
         begun = None if start is None else start[rest]
         for images in draw(model, *rows, sampler, guard=guard, start=begun):
-            for image in images:
-                if not bool(image.isfinite().all()):
-                    raise UnlearnError(
-                        f"{name}: the image of '{prompts.prompts[done]}' (seed {prompts.seeds[done]}) is not "
-                        "finite. Try model.dtype=float32; else the erasure has broken the model."
-                    )
-                write_image(folder / image_name(done), image)
-                done += 1
+            with stopping.finishing():  # half a batch would be drawn again
+                for image in images:
+                    if not bool(image.isfinite().all()):
+                        raise UnlearnError(
+                            f"{name}: the image of '{prompts.prompts[done]}' (seed {prompts.seeds[done]}) is "
+                            "not finite. Try model.dtype=float32; else the erasure has broken the model."
+                        )
+                    write_image(folder / image_name(done), image)
+                    done += 1
             bar.update(len(images))
 
 

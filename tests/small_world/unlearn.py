@@ -1,7 +1,8 @@
 """``unlearn`` in a world that is drawn in no time: a random model, and detectors that look at colours.
 
 ``python tests/small_world/unlearn.py run --config-dir tests/small_world model.source=FOLDER`` goes through
-all that the real command goes through. With ``SMALL_WORLD_KILL=N`` it is killed at its N-th chance.
+all that the real command goes through. With ``SMALL_WORLD_KILL=N`` it is killed at its N-th chance, and with
+``SMALL_WORLD_SIGNAL=NAME:N`` it gets that signal within the N-th step of a training.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,11 +21,13 @@ from torch import Tensor
 
 sys.path.pop(0)  # this folder, in which a module is called unlearn
 
-from unlearn import artifacts, images, provenance
+from unlearn import artifacts, images, provenance, run
 from unlearn.attacks.gradient_attack import GradientAttack
 from unlearn.cli import main
 from unlearn.detectors import DETECTORS
 from unlearn.detectors.detector import ImageText
+from unlearn.methods import training
+from unlearn.models.sd import StableDiffusion
 
 
 @dataclass(kw_only=True)
@@ -66,9 +72,73 @@ def die_at(chance: int) -> None:
     GradientAttack._step = doomed(GradientAttack._step)
 
 
+def signal_at(name: str, step: int) -> None:
+    """Sends this process a signal while the gradients of the ``step``-th training step are computed."""
+    left = [step]
+    compute = training.used_gradients
+
+    def interrupted(loss, parameters):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), getattr(signal, name))
+        return compute(loss, parameters)
+
+    training.used_gradients = interrupted
+
+
+def doom(stage: str, delay: float, name: str) -> None:
+    """Sends this process a signal so many seconds after a stage has begun, and says on stderr which was on.
+
+    Arguments:
+        stage: As a run prints it; or ``load``, reading the weights, or ``checkpoint``, the writing of one,
+            where it is written for every step.
+    """
+    current = ["start"]
+
+    def strike() -> None:
+        time.sleep(delay)
+        os.write(2, f"soak: {name} in {current[-1]}\n".encode())
+        os.kill(os.getpid(), getattr(signal, name))
+
+    def begun(here: str) -> None:
+        current.append(here)
+        if here == stage and current.count(stage) == 1:
+            threading.Thread(target=strike, daemon=True).start()
+
+    def watched(here: str, function):
+        def wrapped(*arguments, **named):
+            begun(here)
+            try:
+                return function(*arguments, **named)
+            finally:
+                current.pop()
+
+        return wrapped
+
+    real = run._stage
+
+    @contextmanager
+    def entered(here: str, store):
+        begun(here if here != "load" else "identify")
+        with real(here, store):
+            yield
+        current.pop()
+
+    run._stage = entered
+    StableDiffusion._build = watched("load", StableDiffusion._build)
+    training._save = watched("checkpoint", training._save)
+
+
 if __name__ == "__main__":
     DETECTORS["colours"] = Colours
     provenance._parsed = lambda *_: {}  # an edit between two calls of one test is to change nothing
     if chance := int(os.environ.get("SMALL_WORLD_KILL", "0")):
         die_at(chance)
+    if said := os.environ.get("SMALL_WORLD_SIGNAL"):
+        signal_at(said.partition(":")[0], int(said.partition(":")[2]))
+    if moment := os.environ.get("SMALL_WORLD_DOOM"):
+        stage, delay, name = moment.split(":")
+        doom(stage, float(delay), name)
+    if seconds := os.environ.get("SMALL_WORLD_CHECKPOINTS"):
+        training.CHECKPOINT_SECONDS = float(seconds)
     main()

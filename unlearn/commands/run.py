@@ -25,6 +25,7 @@ from unlearn.commands.folder import RunFolder, check_ours, check_sweep
 from unlearn.confidential import Filter, redacted, stated
 from unlearn.config import RunConfig, ineffective, register_schemas, resolve, signature
 from unlearn.errors import ConfigError
+from unlearn.freeing import forget, give_back
 from unlearn.heard import listening
 from unlearn.writing import FULL, check_writable, explained
 
@@ -44,6 +45,16 @@ def job(config: DictConfig) -> float | None:
     Returns:
         The value of the score named ``objective``, for sweepers that look for the best one.
     """
+    try:
+        return _done(config)
+    except Exception as error:  # Hydra keeps it until the last job of a sweep is done
+        forget(error)
+        raise
+    finally:
+        give_back()
+
+
+def _done(config: DictConfig) -> float | None:
     from unlearn.run import Label, run  # not needed where a configuration is only shown, or refused
 
     about = HydraConfig.get()

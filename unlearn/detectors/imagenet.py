@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unlearn.detectors.detector import Detector
 from unlearn.detectors.loading import whole
+from unlearn.network import limited, silent
 
 OWN_FILE = "Without a network, set 'weights' to a file that you have."
 
@@ -94,4 +95,10 @@ def read_weights(path: str | None, url: str) -> Any:
     with whole(f"the weights at {path or url}", OWN_FILE):
         if path is not None:
             return torch.load(path, map_location="cpu", weights_only=True)
-        return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+        here = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2]).exists()
+        if not here and (problem := silent(url)):
+            raise OSError(problem)
+        with limited():
+            return torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", check_hash=True, weights_only=True
+            )

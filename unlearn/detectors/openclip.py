@@ -13,6 +13,7 @@ from torch import Tensor
 from unlearn.detectors.detector import ImageText, read_reference
 from unlearn.detectors.loading import whole
 from unlearn.errors import ConfigError, unknown
+from unlearn.network import patient
 
 ADVICE = "Offline, set its 'weights' to a file that you have."
 """What helps where weights cannot be fetched."""
@@ -68,7 +69,7 @@ class OpenClip(ImageText):
             raise ConfigError(f"detector {self.architecture}: {problems[0]}")
         weights = self.weights
         if not _is_file(weights):
-            with whole(f"{self.architecture}: the weights '{weights}'", ADVICE):
+            with whole(f"{self.architecture}: the weights '{weights}'", ADVICE), patient():
                 weights = open_clip.download_pretrained(
                     open_clip.get_pretrained_cfg(self.architecture, weights)
                 )
@@ -112,7 +113,7 @@ class OpenClip(ImageText):
 
         if problems := self.check():
             raise ConfigError(f"detector {self.architecture}: {problems[0]}")
-        with whole(f"{self.architecture}: the weights '{self.weights}'", ADVICE):
+        with whole(f"{self.architecture}: the weights '{self.weights}'", ADVICE), patient():
             network = open_clip.create_model(
                 self.architecture, self.weights, device=self.device, require_pretrained=True
             )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from unlearn import stopping
 from unlearn.errors import ArtifactError, IncompatibleError, UnlearnError, unknown
 from unlearn.methods.method import Context, Meter
 from unlearn.models.gradients import used_gradients
@@ -103,7 +104,8 @@ def fit(
 ) -> list[dict[str, float]]:
     """Takes optimizer steps on ``loss(0)``, ``loss(1)``, and so on.
 
-    A checkpoint is written to ``context.scratch`` every minute. If there is one, training goes on from it and
+    A checkpoint is written to ``context.scratch`` every minute, and after the step in hand when a signal asks
+    to stop. If there is one, training goes on from it and
     ends with the same weights as if it had not been interrupted, as long as the loss depends on its step, the
     weights and ``context.seed`` alone: its random numbers come from generators derived from the step.
 
@@ -122,6 +124,7 @@ def fit(
         UnlearnError: If the loss is not finite; the last checkpoint before that step is kept.
         IncompatibleError: If a parameter is in half precision.
         ArtifactError: If the checkpoint cannot be read or belongs to other parameters.
+        Stopped: If a signal asks to stop.
     """
     parameters = list(selection.parameters.values())
     _check_precision(parameters)
@@ -130,12 +133,25 @@ def fit(
     checkpoint = context.scratch / "checkpoint.pt"
     history = _resume(checkpoint, selection, {"optimizer": stepper, **companions}, context.meter)
     saved = time.monotonic()
-    with tqdm(total=steps, initial=len(history), desc="erase", disable=not context.progress) as bar:
+
+    def keep() -> None:
+        beside = {"optimizer": stepper, **companions}
+        _save(checkpoint, selection, beside, history, context.meter, optimizer.accumulate)
+
+    bar = tqdm(total=steps, initial=len(history), desc="erase", disable=not context.progress)
+    with stopping.finishing(), bar:
         for step in range(len(history), steps):
             if not optimizer.accumulate:
                 # The last step's gradients would lie beside the new ones otherwise.
                 stepper.zero_grad()
-            value = loss(step)
+            try:
+                value = loss(step)
+            except (
+                stopping.Stopped
+            ):  # while the loss draws images; no parameter has changed since the last step
+                if not companions:
+                    keep()
+                raise
             values = dict(value.values) if isinstance(value, Composed) else {"loss": value.item()}
             number = values["loss"]
             if not math.isfinite(number):
@@ -165,10 +181,10 @@ def fit(
             context.log({**values, "lr": rate}, step)
             bar.set_postfix(loss=f"{number:.4g}", refresh=False)
             bar.update()
-            if time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                beside = {"optimizer": stepper, **companions}
-                _save(checkpoint, selection, beside, history, context.meter, optimizer.accumulate)
+            if stopping.wanted() or time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                keep()
                 saved = time.monotonic()
+                stopping.check()
     return history
 
 

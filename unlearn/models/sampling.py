@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from unlearn import stopping
 from unlearn.errors import unknown
 from unlearn.models.guards import Guard, Step
 from unlearn.models.model import Conditioning, DiffusionModel
@@ -164,6 +165,9 @@ def sample(
     Returns:
         Latents with shape :math:`(B, C, h, w)` as :meth:`DiffusionModel.predict` or, at the end,
         :meth:`DiffusionModel.decode` takes them, and the timestep that they stand at, with shape :math:`()`.
+
+    Raises:
+        Stopped: If a signal has asked to stop.
     """
     if until is not None and until < 0:
         raise ValueError(f"until: must be 0 or above, got {until}")
@@ -189,6 +193,7 @@ def sample(
             scheduler.set_begin_index(first)
         latents = scheduler.add_noise(start.latents.to(latents), latents, timesteps[:1].repeat(count))
     for index, t in enumerate(timesteps[:until]):
+        stopping.check()  # within a training step, which no signal breaks off elsewhere
         scaled = scheduler.scale_model_input(latents, t)
         if guided:
             place = Place(index, len(timesteps), t)

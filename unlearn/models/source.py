@@ -11,6 +11,7 @@ from pathlib import Path
 
 from unlearn.errors import ConfigError
 from unlearn.models import descriptions, weight_files
+from unlearn.network import PATIENCE, within
 
 #: Weight files by library, without and with the index of a checkpoint that is split into shards.
 WEIGHTS = {
@@ -21,8 +22,6 @@ WEIGHTS = {
 KINDS = ("*.json", "*.txt", "*.safetensors")
 VARIANTS = ("*.fp16.*", "*.bf16.*", "*.non_ema.*")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-#: Seconds that the hub has to answer whether a checkpoint exists.
-PATIENCE = 10.0
 
 
 def locate(source: str, revision: str | None) -> Path | None:
@@ -76,7 +75,7 @@ def reachable(source: str, revision: str | None) -> list[str]:
     if is_offline_mode():
         return [f"source: '{source}' is not in the hub's cache, and the hub is switched off. {advice}"]
     try:
-        HfApi().model_info(source, revision=revision, timeout=PATIENCE)
+        within(PATIENCE, lambda: HfApi().model_info(source, revision=revision, timeout=PATIENCE))
     except (HTTPError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         return [f"source: '{source}' is not in the hub's cache, and cannot be fetched ({reason}). {advice}"]
