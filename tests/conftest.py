@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 
 def golden_folder() -> Path:
@@ -14,13 +17,20 @@ def golden_folder() -> Path:
     return Path(os.environ.get("UNLEARN_GOLDEN", beside))
 
 
-def pytest_report_header() -> str:
+def versions() -> str:
+    """With what the tests run: Python and every direct dependency, development tools among them."""
+    from scripts.lowest import declared
+
+    names = sorted({Requirement(stated).name for stated in declared()}, key=str.lower)
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)])
+
+
+def pytest_report_header() -> list[str]:
     folder = golden_folder()
-    if (folder / "manifest.json").is_file():
-        return f"golden outputs: {folder}"
-    return (
-        f"golden outputs: NONE at {folder}, so their tests are skipped (set UNLEARN_GOLDEN to their folder)"
-    )
+    golden = str(folder)
+    if not (folder / "manifest.json").is_file():
+        golden = f"NONE at {folder}, so their tests are skipped (set UNLEARN_GOLDEN to their folder)"
+    return [f"versions: {versions()}", f"golden outputs: {golden}"]
 
 
 @pytest.fixture(scope="session")
