@@ -31,7 +31,9 @@ def lowest(requirements: Iterable[str]) -> list[str]:
     for requirement in map(Requirement, requirements):
         bounds = [clause.version for clause in requirement.specifier if clause.operator == ">="]
         if len(bounds) != 1:
-            raise ValueError(f"pyproject.toml: {requirement.name} needs one lower bound, got '{requirement}'.")
+            raise ValueError(
+                f"{requirement.name}: needs one lower bound, got '{requirement}'. Say it as in numpy>=2."
+            )
         pins.append(f"{requirement.name}=={bounds[0]}")
     return pins
 

@@ -20,8 +20,8 @@ def installed(artifact: Path, folder: Path) -> Path:
     venv.create(folder, with_pip=True)
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
     link(distribution("setuptools"), site)  # without it, nothing can be built from an sdist
-    command = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, artifact], check=True)
+    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", artifact], check=True)
     (package,) = distributions(name="unlearn", path=[str(site)])
     for required in requirements(package):
         link(required, site)
@@ -53,5 +53,3 @@ def link(package: Distribution, site: Path) -> None:
     for top in {path.parts[0] for path in package.files or ()} - {"..", "__pycache__"}:
         if not (site / top).exists():
             (site / top).symlink_to(Path(str(package.locate_file(top))).resolve())
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,17 @@ def versions() -> str:
     from scripts.lowest import declared
 
     names = sorted({Requirement(stated).name for stated in declared()}, key=str.lower)
-    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)])
+    return ", ".join(
+        [f"Python {platform.python_version()}", *(f"{name} {installed(name)}" for name in names)]
+    )
+
+
+def installed(name: str) -> str:
+    """A package's version; a machine that only runs tests lacks some of the tools."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def pytest_report_header() -> list[str]:

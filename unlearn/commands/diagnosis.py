@@ -22,7 +22,7 @@ from unlearn.config import composed, resolve
 from unlearn.errors import ConfigError, unknown
 
 LAUNCHERS = {"gpus": "hydra-joblib-launcher", "slurm": "hydra-submitit-launcher"}
-"""The launchers of ours that stand on a package of Hydra's; the extra that brings it has the launcher's name."""
+"""Our launchers, and the package that each stands on; the extra that brings it has the launcher's name."""
 
 
 def diagnose(words: Sequence[str]) -> str | None:
