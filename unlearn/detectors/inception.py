@@ -45,7 +45,9 @@ class Inception(ImageFeatures):
 
         problems = []
         if self.weights is None:
-            problems += ["weights: needs the file weights-inception-2015-12-05-6726825d.pth."]
+            problems += [
+                "weights: needs the file weights-inception-2015-12-05-6726825d.pth, of torch-fidelity."
+            ]
         elif not Path(self.weights).is_file():
             problems += [f"weights: there is no file {self.weights}."]
         if find_spec("torch_fidelity") is None:
