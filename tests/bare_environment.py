@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import sysconfig
 import venv
 from importlib.metadata import Distribution, distribution, distributions
@@ -17,10 +18,10 @@ def installed(artifact: Path, folder: Path) -> Path:
     What it requires is linked, not installed, since torch alone would take minutes; packages that this
     environment has and the requirements do not name are not there.
     """
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
     link(distribution("setuptools"), site)  # without it, nothing can be built from an sdist
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--quiet"]
     subprocess.run([*pip, "--no-deps", "--no-build-isolation", artifact], check=True)
     (package,) = distributions(name="unlearn", path=[str(site)])
     for required in requirements(package):
