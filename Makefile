@@ -1,21 +1,34 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo check format format-check lint type test test-slow soak bench clean \
+.PHONY: help install lock demo check format format-check lint type test test-slow test-built test-lowest \
+	test-newest soak bench clean \
 	pocket-data pocket-vae pocket-clip pocket-unet pocket-detectors pocket-assemble pocket-measure pocket
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+LOCKED := --quiet --require-hashes --no-build-isolation --use-pep517
+RESOLVE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command 'make lock'
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 18
 
-$(BIN)/unlearn: pyproject.toml
+$(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unlearn needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(PYTHON) -m venv $(VENV)
+
+# The lock names what builds the others first, so that nothing is ever built with what it does not name.
+$(BIN)/unlearn: pyproject.toml requirements/build.txt requirements/dev.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install $(LOCKED) -r requirements/build.txt
+	$(BIN)/python -m pip install $(LOCKED) -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-install: $(BIN)/unlearn  ## a virtual environment in .venv with everything that tests and demo need
+install: $(BIN)/unlearn  ## a virtual environment in .venv with everything that tests and demo need, as it was locked
+
+lock: $(BIN)/unlearn  ## renews requirements/: the newest versions that pyproject.toml allows, with their hashes
+	$(RESOLVE) pyproject.toml --extra dev --output-file requirements/dev.txt
+	echo setuptools | $(RESOLVE) - --constraints requirements/dev.txt --output-file requirements/build.txt
 
 demo: install  ## installs if need be, erases nudity from the pocket model and reports (minutes, no GPU)
 	$(BIN)/unlearn run eval=quick
@@ -36,10 +49,25 @@ type: install  ## mypy, strictly
 	$(BIN)/mypy
 
 test: install  ## the tests (on two cores, under fifteen minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-slow: install  ## the tests that are left out otherwise, too
-	$(BIN)/python -m pytest -q -m 'not gpu'
+	$(BIN)/python -m pytest -m 'not gpu'
+
+test-built: install  ## the demo, run from the wheel and from the sdist outside of this folder
+	$(BIN)/python -m pytest -m slow tests/test_packaging.py
+
+test-lowest: install  ## the tests with the lowest versions that pyproject.toml declares, in .venv-lowest
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	$(BIN)/python -m scripts.lowest > .venv-lowest/requirements.txt
+	.venv-lowest/bin/python -m pip install --quiet -r .venv-lowest/requirements.txt
+	.venv-lowest/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2
+
+test-newest:  ## the tests with the newest versions there are, in .venv-newest
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
+	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2
 
 soak: install  ## kills 60 small runs at random moments; what each ends with must not change (20 minutes)
 	$(BIN)/python -m scripts.soak --kills 60
@@ -91,4 +119,4 @@ bench: install  ## how fast things are here
 
 clean:  ## removes caches and builds; never outputs/
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 from library_warnings import pytest_terminal_summary, pytest_warning_recorded  # noqa: F401  (are hooks)
+from packaging.requirements import Requirement
 
 
 def golden_folder() -> Path:
@@ -15,13 +18,30 @@ def golden_folder() -> Path:
     return Path(os.environ.get("UNLEARN_GOLDEN", beside))
 
 
-def pytest_report_header() -> str:
-    folder = golden_folder()
-    if (folder / "manifest.json").is_file():
-        return f"golden outputs: {folder}"
-    return (
-        f"golden outputs: NONE at {folder}, so their tests are skipped (set UNLEARN_GOLDEN to their folder)"
+def versions() -> str:
+    """With what the tests run: Python and every direct dependency, development tools among them."""
+    from scripts.lowest import declared
+
+    names = sorted({Requirement(stated).name for stated in declared()}, key=str.lower)
+    return ", ".join(
+        [f"Python {platform.python_version()}", *(f"{name} {installed(name)}" for name in names)]
     )
+
+
+def installed(name: str) -> str:
+    """A package's version; a machine that only runs tests lacks some of the tools."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def pytest_report_header() -> list[str]:
+    folder = golden_folder()
+    golden = str(folder)
+    if not (folder / "manifest.json").is_file():
+        golden = f"NONE at {folder}, so their tests are skipped (set UNLEARN_GOLDEN to their folder)"
+    return [f"versions: {versions()}", f"golden outputs: {golden}"]
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Every file in ``conf/`` and every mistake that a user may make."""
 
 from dataclasses import fields
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,16 @@ def test_all_mistakes_are_named_at_once():
     found = diagnose(words)
     for key in ("method", "concept", "seeed", "eval.prompts.plain", "model.sampler.steps"):
         assert f"\n  {key}: " in found
+
+
+@pytest.mark.parametrize("name", ["gpus", "slurm"])
+def test_a_launcher_says_what_to_install(name, monkeypatch):
+    def lacking(_):
+        raise PackageNotFoundError
+
+    monkeypatch.setattr("unlearn.commands.diagnosis.version", lacking)
+    said = f"hydra/launcher: {name} needs the package of the extra: pip install 'unlearn[{name}]'."
+    assert said in diagnose([f"hydra/launcher={name}", "method=uce,rece", "-m"])
 
 
 def test_a_file_that_is_named_on_the_line_is_checked_for_this_machine():

@@ -175,6 +175,16 @@ def test_nudenet_says_what_to_install(monkeypatch):
         detector.scores(torch.zeros(1, 3, 8, 8))
 
 
+def test_inception_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    weights = tmp_path / "weights.pth"
+    weights.touch()
+    detector = Inception(weights=str(weights), statistics=None, device="cpu")
+    assert detector.check() == ["weights: needs the package of the extra: pip install 'unlearn[inception]'."]
+    with pytest.raises(ConfigError, match=r"unlearn\[inception\]"):
+        detector.features(torch.zeros(1, 3, 8, 8))
+
+
 def test_imagenet_has_the_names_of_imagenette():
     detector = ImageNetClassifier(weights=None, device="cpu")
     ids = {"tench": 0, "English springer": 217, "cassette player": 482, "chain saw": 491, "church": 497}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,6 +21,9 @@ from unlearn.commands.files import chosen_groups, is_group, options
 from unlearn.config import composed, resolve
 from unlearn.errors import ConfigError, unknown
 from unlearn.idle import idle
+
+LAUNCHERS = {"gpus": "hydra-joblib-launcher", "slurm": "hydra-submitit-launcher"}
+"""Our launchers, and the package that each stands on; the extra that brings it has the launcher's name."""
 
 
 def diagnose(words: Sequence[str]) -> str | None:
@@ -37,7 +41,7 @@ def diagnose(words: Sequence[str]) -> str | None:
     values = [o for o in rest if o not in groups]
     sound = []
     for override in groups:
-        if found := list(_unknown_options(override)):
+        if found := [*_unknown_options(override), *_missing_extras(override)]:
             problems += found
         else:
             sound += _first(override)
@@ -97,6 +101,22 @@ def _unknown_options(override: Override) -> Iterator[str]:
     for value in _values(override):
         if isinstance(value, str) and value not in options(group) and value != "null":
             yield f"{group}: {unknown(group, value, options(group))}"
+
+
+def _missing_extras(override: Override) -> Iterator[str]:
+    """Launchers that are named here, but come with an extra that is not installed."""
+    if override.get_key_element() != "hydra/launcher":
+        return
+    for value in _values(override):
+        if value in LAUNCHERS and not _installed(LAUNCHERS[value]):
+            yield f"hydra/launcher: {value} needs the package of the extra: pip install 'unlearn[{value}]'."
+
+
+def _installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 def _first(override: Override) -> list[str]:

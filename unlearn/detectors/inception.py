@@ -47,11 +47,18 @@ class Inception(ImageFeatures):
 
     def check(self) -> list[str]:
         """Whether the weights are there, and the package that knows the network."""
+        from importlib.util import find_spec
+
+        problems = []
         if self.weights is None:
-            return ["weights: needs the file weights-inception-2015-12-05-6726825d.pth, of torch-fidelity."]
-        if not Path(self.weights).is_file():
-            return [f"weights: there is no file {self.weights}."]
-        return []
+            problems += [
+                "weights: needs the file weights-inception-2015-12-05-6726825d.pth, of torch-fidelity."
+            ]
+        elif not Path(self.weights).is_file():
+            problems += [f"weights: there is no file {self.weights}."]
+        if find_spec("torch_fidelity") is None:
+            problems += ["weights: needs the package of the extra: pip install 'unlearn[inception]'."]
+        return problems
 
     def features(self, images: Tensor) -> Tensor:
         """Features with shape :math:`(B, 2048)`."""
@@ -68,12 +75,8 @@ class Inception(ImageFeatures):
     def _loaded(self) -> Any:
         if problems := self.check():
             raise ConfigError(f"detector inception: {problems[0]}")
-        try:
-            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-        except ImportError:
-            raise ConfigError(
-                "detector inception: needs torch-fidelity: pip install torch-fidelity"
-            ) from None
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
         with whole(f"the weights at {self.weights}", "Fetch them again."):
             network = FeatureExtractorInceptionV3("inception", ["2048"], self.weights)
         return network.eval().requires_grad_(False).to(self.device)
