@@ -59,6 +59,7 @@ def job(config: DictConfig) -> float | None:
         with place.held(_described(config)):
             results = run(settings, folder, label, plain)
     except BaseException as error:
+        place.detach()
         place.abandon()
         if not isinstance(error, Exception):
             raise
@@ -67,6 +68,7 @@ def job(config: DictConfig) -> float | None:
             raise
         _failed.append(error)  # of a single run: raised by main(), since Hydra would add words of its own
         return None
+    place.detach()
     return None if settings.objective is None else results["scores"][settings.objective]["value"]
 
 
