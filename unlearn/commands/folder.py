@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -75,6 +76,14 @@ class RunFolder:
             for name, text in texts.items():
                 self._written.append(write(self.path / HYDRA / name, text))
             yield
+
+    def detach(self) -> None:
+        """Ends the log: what Hydra says later, of a sweep's next job, belongs into no folder of this one."""
+        root = logging.getLogger()
+        for handler in root.handlers[:]:
+            if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename) == self.log:
+                root.removeHandler(handler)
+                handler.close()
 
     def abandon(self) -> None:
         """After a failure: removes the folder if this process made it and there is no result in it yet.

@@ -80,6 +80,7 @@ def _done(config: DictConfig) -> float | None:
         with place.held(_described(config)), listening():  # here as well, for the processes of a launcher
             results = run(settings, folder, label, stated(said, resolved))
     except BaseException as error:
+        place.detach()
         place.abandon()
         if not isinstance(error, Exception):
             raise
@@ -88,6 +89,7 @@ def _done(config: DictConfig) -> float | None:
             raise
         _failed.append(error)  # of a single run: raised by main(), since Hydra would add words of its own
         return None
+    place.detach()
     return None if settings.objective is None else results["scores"][settings.objective]["value"]
 
 
