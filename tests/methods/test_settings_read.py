@@ -11,8 +11,11 @@ from test_methods import FEW_STEPS
 
 from unlearn.methods import METHODS
 
-#: What would leave a part of the method out where predictions are random.
-WHOLE = {"rg": ["threshold=null"]}
+#: What keeps a part of the method from being left out, here on random predictions.
+WHOLE = {
+    "rg": ["threshold=null"],
+    "mace": ["kinds.object.refine_prior=1e-4", "kinds.object.fuse_prior=1e-4"],
+}
 
 
 def method(name):
@@ -73,7 +76,11 @@ def test_what_is_said_to_be_read_of_a_concept_is_what_matters(name, tiny, contex
     concepts, reads = concept_set("church"), method(name).reads
     base = outcome(name, tiny, context, "base", concepts)
     for number, change in enumerate(
-        ({"anchor": "tree"}, {"retain": ["bicycle"]}, {"templates": ["{}", "a drawing of {a}"]})
+        (
+            {"anchor": "tree"},
+            {"retain": ["bicycle", "train", "boat"]},
+            {"templates": ["{}", "a drawing of {a}"]},
+        )
     ):
         own = replace(concepts, erase={"church": replace(concepts.erase["church"], **change)})
         other = outcome(name, tiny, context, f"{number}", own)
