@@ -8,8 +8,8 @@ import pytest
 
 from unlearn import results as contract
 from unlearn.environment import environment
-from unlearn.heard import LibraryWarning
 from unlearn.errors import ArtifactError
+from unlearn.heard import LibraryWarning
 from unlearn.results import SCHEMA, read_items, read_results, write_items, write_results
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "results.md"
