@@ -129,7 +129,7 @@ class NudeNet(Detector):
 
 @contextmanager
 def _as_runtime_error() -> Iterator[None]:
-    """onnxruntime's errors are plain exceptions; a network that fails on an image is to raise RuntimeError."""
+    """Raises RuntimeError for the errors of onnxruntime, which are plain exceptions."""
     try:
         yield
     except Exception as error:
