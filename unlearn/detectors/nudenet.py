@@ -136,7 +136,7 @@ class NudeNet(Detector):
 
 @contextmanager
 def _as_runtime_error() -> Iterator[None]:
-    """A network that fails on an image is to raise RuntimeError; onnxruntime's errors are plain ones."""
+    """Raises RuntimeError for the errors of onnxruntime, which are plain exceptions."""
     try:
         yield
     except Exception as error:
