@@ -159,7 +159,7 @@ def test_a_name_leads_into_no_other_folder(unlearn, tmp_path, monkeypatch):
     place = tmp_path / "a" / "b" / "c"
     place.mkdir(parents=True)
     monkeypatch.chdir(place)
-    code, said = unlearn("run", *BROKEN, "concept=custom", "concept.name=../../../../out", "method.lr=x")
+    code, said = unlearn("run", *BROKEN, "concept=custom", "concept.name=../../../../out")
     assert code == 2, said
     assert {path.name for path in tmp_path.rglob("*")} <= {"a", "b", "c", "outputs", "runs"}
 
