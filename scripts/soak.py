@@ -46,7 +46,8 @@ EVERY = (
 )
 CASES = {
     "esd": "method=esd method.steps=6 method.batch_size=4 method.states=2 method.sampler.steps=2",
-    "spm_static": "method=spm_static method.steps=6 method.batch_size=2 method.states=2 method.sampler.steps=2",
+    "spm_static": "method=spm_static method.steps=6 method.batch_size=2 method.states=2 "
+    "method.sampler.steps=2",
     "mace": "method=mace method.images=2 method.batch_size=2 method.kinds.object.steps=4 "
     "method.sampler.steps=2",
     "rece": "method=rece",
