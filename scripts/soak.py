@@ -46,7 +46,8 @@ EVERY = (
 )
 CASES = {
     "esd": "method=esd method.steps=6 method.batch_size=4 method.states=2 method.sampler.steps=2",
-    "spm": "method=spm method.steps=6 method.batch_size=2 method.states=2 method.sampler.steps=2",
+    "spm_static": "method=spm_static method.steps=6 method.batch_size=2 method.states=2 "
+    "method.sampler.steps=2",
     "mace": "method=mace method.images=2 method.batch_size=2 method.kinds.object.steps=4 "
     "method.sampler.steps=2",
     "rece": "method=rece",
@@ -154,7 +155,7 @@ def tried(kill: Kill, folder: Path, tiny: Path, expected: dict[str, str], times:
         delay /= 3
     struck = re.search(rf"soak: {kill.signal} in (\w+)", said)
     line = (
-        f"{kill.number:>3}  {kill.case:<5} {kill.signal:<8} {kill.stage:<11}+{delay:5.2f} s  "
+        f"{kill.number:>3}  {kill.case:<10} {kill.signal:<8} {kill.stage:<11}+{delay:5.2f} s  "
         f"in {struck[1] if struck else 'nothing':<11}"
     )
     if not code:

@@ -104,9 +104,9 @@ def fit(
 ) -> list[dict[str, float]]:
     """Takes optimizer steps on ``loss(0)``, ``loss(1)``, and so on.
 
-    A checkpoint is written to ``context.scratch`` every minute, and after the step in hand when a signal asks
-    to stop. If there is one, training goes on from it and
-    ends with the same weights as if it had not been interrupted, as long as the loss depends on its step, the
+    A checkpoint is written to ``context.scratch`` every minute, and when a signal asks to stop: after the
+    step in hand, or before it where that draws images. If there is one, training goes on from it and ends
+    with the same weights as if it had not been interrupted, as long as the loss depends on its step, the
     weights and ``context.seed`` alone: its random numbers come from generators derived from the step.
 
     Arguments:
