@@ -164,8 +164,9 @@ def _below(node: DictConfig, path: str) -> Iterator[str]:
     """The full keys of all that is below ``node``, which is at ``path``."""
     for name in map(str, node):
         yield f"{path}{name}"
-        child = None if OmegaConf.is_missing(node, name) else node._get_node(name)
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+        if OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name):
+            continue
+        if isinstance(child := node[name], DictConfig):
             yield from _below(child, f"{path}{name}.")
 
 
