@@ -62,11 +62,13 @@ REMOVING = {
     "commands/folder.py": "what a failed run has made",
     "locks.py": "the lock that it holds",
     "models/export.py": "the folder that it has just written",
+    "outputs.py": "what `unlearn clean` was asked to remove",
     "replacing.py": "the files that an artifact lists as its own",
     "tracking.py": "the run's numbers",
     "writing.py": "the file that it has just written",
 }
-VERBS = {"rmtree", "unlink", "rmdir", "rename", "renames", "removedirs", "move", "truncate"}
+MODULES = {("os", "remove"), ("os", "replace"), ("shutil", "move")}
+VERBS = {"rmtree", "unlink", "rmdir", "rename", "renames", "removedirs", "truncate"}
 
 
 def test_nothing_else_removes_or_moves_files():
@@ -75,9 +77,9 @@ def test_nothing_else_removes_or_moves_files():
     for path in root.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                of_os = isinstance(node.func.value, ast.Name) and node.func.value.id == "os"
+                module = node.func.value.id if isinstance(node.func.value, ast.Name) else None
                 is_path = node.func.attr == "replace" and len(node.args) == 1  # strings take two
-                if node.func.attr in VERBS or is_path or (of_os and node.func.attr in ("remove", "replace")):
+                if node.func.attr in VERBS or is_path or (module, node.func.attr) in MODULES:
                     found.add(path.relative_to(root).as_posix())
     assert found <= REMOVING.keys()
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import xxhash
 
+from unlearn.writing import whole
+
 PAGES = 4096
 """Entries that a book holds at most; the oldest go first."""
 
@@ -49,14 +51,9 @@ class Book:
             return
         entries = {**_read(self._path), **self._new}
         kept = dict(list(entries.items())[-PAGES:])
-        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        # A full disk or a home that cannot be written: it is found out again next time.
+        with suppress(OSError), whole(self._path, durable=False) as beside:
             beside.write_text(json.dumps({"check": _check(kept), "entries": kept}), "utf-8")
-            beside.replace(self._path)
-        except OSError:  # a full disk or a home that cannot be written: it is found out again next time
-            with suppress(OSError):
-                beside.unlink()
 
     def get(self, key: str) -> Any:
         """What stands under ``key``; None if nothing does."""
