@@ -62,6 +62,7 @@ def test_what_is_built_runs_the_demo_elsewhere(built, pattern, tmp_path):
     run = [commands / "unlearn", "run", "eval=quick"]
     done = subprocess.run(run, cwd=tmp_path, env=here, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "pip install" not in done.stderr, "a library asks for a package that is not declared"
     results = Path(done.stdout.splitlines()[-1])
     assert (tmp_path / results).name == "results.json"
     assert (tmp_path / results).is_file()
