@@ -127,11 +127,11 @@ def kept(folder: Path) -> dict[str, str]:
         content = path.read_bytes()
         if path.suffix == ".json":
             content = json.dumps(lasting(json.loads(content)), sort_keys=True).encode()
-        elif path.suffix == ".jsonl":  # a run that goes on says what it said before again
-            rows = sorted(
-                json.dumps(lasting(json.loads(line)), sort_keys=True) for line in content.splitlines()
-            )
-            content = "\n".join(rows).encode()
+        elif path.suffix == ".jsonl":
+            rows = [lasting(json.loads(line)) for line in content.splitlines()]
+            if path.name == "metrics.jsonl":  # said again, it may be in another order, or in fewer lines
+                rows = [[row["stage"], row["step"], *each] for row in rows for each in row.items()]
+            content = "\n".join(sorted(json.dumps(row, sort_keys=True) for row in rows)).encode()
         found[name] = hashlib.sha256(content).hexdigest()
     return found
 

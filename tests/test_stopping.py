@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from torch import nn
 from unlearn import stopping
 from unlearn.methods.method import Context, Meter
 from unlearn.methods.training import Optimizer, fit
+from unlearn.models.erasure import Erasure
 from unlearn.models.parameters import Selection
 from unlearn.stopping import Stopped, finishing, listening
 
@@ -210,6 +212,36 @@ def test_images_that_are_being_written_are_written(tiny, tmp_path, monkeypatch):
     with pytest.raises(Stopped), listening():
         evaluation.draw_missing(tiny, prompts, sampler, None, tmp_path, "plain")
     assert len(list(tmp_path.glob("*.png"))) == 3
+
+
+@dataclass
+class Resumed:
+    """Goes on behind its first step, of which it logs what it measures at its end."""
+
+    def erase(self, _model, _concepts, context):
+        context.log({"loss": 1.0}, 1)
+        context.log({"condition": 3.0}, 0)
+        return Erasure(history=[{"step": 0, "loss": 2.0, "condition": 3.0}, {"step": 1, "loss": 1.0}])
+
+
+def test_a_training_that_goes_on_tells_all_of_its_first_part(tmp_path):
+    from unlearn import stages
+    from unlearn.artifacts import Store
+
+    class Source:
+        def __call__(self):
+            return SimpleNamespace(forwards=0, named_parameters=lambda: iter(()))
+
+        def identity(self):
+            return {}
+
+    told = []
+    tracking = SimpleNamespace(
+        log=lambda _stage, values, step: told.extend((step, *each) for each in values.items())
+    )
+    config = SimpleNamespace(method=Resumed(), seeds=SimpleNamespace(erase=0), device="cpu", steps=[{}])
+    stages.erase(config, Store(tmp_path), Source(), tracking)
+    assert sorted(told) == [(0, "condition", 3.0), (0, "loss", 2.0), (1, "loss", 1.0)]
 
 
 @pytest.fixture

@@ -152,10 +152,10 @@ def _erase(
     }
     if before is not None:
         inputs["after"] = before.folder.name
-    logged: set[int] = set()
+    logged: dict[int, set[str]] = {}
 
     def log(values: Mapping[str, float], step: int) -> None:
-        logged.add(step)
+        logged.setdefault(step, set()).update(values)
         tracking.log("erase", values, first + step)
 
     def make(folder: Path) -> None:
@@ -184,8 +184,9 @@ def _erase(
     erasure = Erasure.load(folder)
     for index, row in enumerate(erasure.history):  # of a run that was resumed, or of an earlier one
         step = int(row.get("step", index))
-        if step not in logged:
-            log({key: value for key, value in row.items() if key != "step"}, step)
+        said = {"step"} | logged.get(step, set())
+        if rest := {key: value for key, value in row.items() if key not in said}:
+            log(rest, step)
     return Erased(erasure, folder, inputs, _read(folder / COST))
 
 
