@@ -131,7 +131,7 @@ def kept(folder: Path) -> dict[str, str]:
             rows = [lasting(json.loads(line)) for line in content.splitlines()]
             if path.name == "metrics.jsonl":  # said again, it may be in another order, or in fewer lines
                 rows = [[row["stage"], row["step"], *each] for row in rows for each in row.items()]
-            content = "\n".join(sorted(json.dumps(row, sort_keys=True) for row in rows)).encode()
+            content = "\n".join(sorted({json.dumps(row, sort_keys=True) for row in rows})).encode()
         found[name] = hashlib.sha256(content).hexdigest()
     return found
 
@@ -171,6 +171,7 @@ def tried(kill: Kill, folder: Path, tiny: Path, expected: dict[str, str], times:
 
 
 def main() -> int:
+    """As the command line says; 1 if anything was lost or differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
