@@ -182,7 +182,12 @@ def test_every_name_is_there():
 
 def test_every_module_that_reads_a_packaged_file_is_known():
     """What it reads is under DATA, or among the inputs: prompts by their text, networks by their files."""
-    known = {*provenance.DATA, "unlearn.concepts", "unlearn.detectors.pocket", "unlearn.detectors.nudenet"}
+    known = {
+        *provenance.DATA,
+        "unlearn.prompt_files",
+        "unlearn.detectors.pocket",
+        "unlearn.detectors.nudenet",
+    }
     readers = {
         ".".join(["unlearn", *path.relative_to(ROOT).with_suffix("").parts])
         for part in ("attacks", "detectors", "methods", "metrics", "models", "resurgence", "")

@@ -68,6 +68,7 @@ def listening() -> Iterator[None]:
     finally:
         for number in taken:
             signal.signal(number, before[number] or signal.SIG_DFL)
+        _state.asked = None
 
 
 @contextmanager

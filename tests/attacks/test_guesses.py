@@ -48,6 +48,11 @@ class Guessing(GuessingAttack):
         return super().choose(target, prompts, guesses, generator)
 
 
+@dataclass
+class Judge:
+    files = ()
+
+
 def test_what_is_found_without_the_erased_model_is_found_once_for_all_methods(tmp_path):
     SEEN.clear()
     church = Concept(
@@ -58,7 +63,8 @@ def test_what_is_found_without_the_erased_model_is_found_once_for_all_methods(tm
         config = SimpleNamespace(
             concepts=ConceptSet(erase={"church": replace(church, phrases=phrases)}),
             eval=SimpleNamespace(
-                detectors={"x": "judge"},
+                detectors={"x": Judge()},
+                failures=0,
                 attacks={
                     "guessing": Guessing(prompts=1, looks=0, batch_size=1),
                     "looking": Looking(prompts=1),

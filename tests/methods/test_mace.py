@@ -331,7 +331,7 @@ def test_recorded_attention_is_what_the_model_computes(tiny):
 
 def test_attention_outside_the_mask_or_to_other_tokens_does_not_count():
     maps = torch.rand(2, 3, 16, 77, generator=torch.Generator().manual_seed(0))
-    tokens = of_batch([[0, 5], [1, 6], [1, 7]], 2)
+    tokens = of_batch([[0, 5], [1, 6], [1, 7]], (2, 77))
     masks = torch.zeros(2, 8, 8)
     masks[0, :4], masks[1, :, 4:] = 1, 1
     norms = attended(maps, tokens, masks)
@@ -348,7 +348,7 @@ def test_attention_outside_the_mask_or_to_other_tokens_does_not_count():
 
 def test_where_nothing_counts_there_is_no_gradient():
     maps = torch.zeros(1, 2, 16, 77, requires_grad=True)
-    attended(maps, of_batch([[0, 5]], 1)).sum().backward()
+    attended(maps, of_batch([[0, 5]], (1, 77))).sum().backward()
     assert torch.equal(maps.grad, torch.zeros_like(maps))
 
 
@@ -466,7 +466,7 @@ def test_the_gradient_of_each_phrase_is_clipped_on_its_own(trainer):
 def test_masks_are_where_attention_is_high(tiny):
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     prompts = tiny.encode(["a church", "a cat"])
-    tokens = of_batch([[0, 2], [1, 2]], 2)
+    tokens = of_batch([[0, 2], [1, 2]], (2, 77))
     masks = [
         looked_at(tiny, latents, prompts, tokens, [torch.Generator().manual_seed(seed) for seed in (1, 2)])
         for _ in "ab"

@@ -21,7 +21,7 @@ from torch import Tensor
 
 sys.path.pop(0)  # this folder, in which a module is called unlearn
 
-from unlearn import artifacts, images, provenance, run
+from unlearn import artifacts, evaluation, provenance, run
 from unlearn.attacks.gradient_attack import GradientAttack
 from unlearn.cli import main
 from unlearn.detectors import DETECTORS
@@ -68,7 +68,7 @@ def die_at(chance: int) -> None:
         return wrapped
 
     artifacts._write = doomed(artifacts._write)
-    images.write_image = doomed(images.write_image)
+    evaluation.write_image = doomed(evaluation.write_image)
     GradientAttack._step = doomed(GradientAttack._step)
 
 
