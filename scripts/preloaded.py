@@ -5,8 +5,6 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import hydra  # noqa: F401
-import matplotlib.pyplot  # noqa: F401
-import torchmetrics  # noqa: F401
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: F401
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 

@@ -1,6 +1,7 @@
 """What code a result comes from: what an edit makes stale, and what it leaves alone."""
 
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -219,8 +220,7 @@ def test_a_plug_in_is_known_by_its_own_file(tmp_path, monkeypatch):
     path = tmp_path / "mine.py"
     path.write_text("from dataclasses import dataclass\n\n@dataclass\nclass Mine:\n    x: int = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    import mine
-
+    mine = import_module("mine")
     first = provenance.made_by(mine.Mine())
     path.write_text(path.read_text() + "\nSCALE = 2\n")
     monkeypatch.setattr(provenance, "_seen", {})
