@@ -47,6 +47,16 @@ def stopped(work):
     return None
 
 
+@pytest.fixture
+def heeded():
+    """What the tests are run by may ignore signals, as nohup does, and then so do they."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in stopping.ASKING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", stopping.ASKING)
 def test_a_signal_stops_the_work_where_it_stands(number):
     before = [signal.getsignal(each) for each in stopping.ASKING]
