@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from unlearn.errors import UnlearnWarning
 
@@ -67,18 +67,11 @@ def own_warnings() -> Iterator[list[str]]:
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def take(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
+        def take(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
             if issubclass(category, UnlearnWarning):
                 said.append(str(message))
             else:
-                show(message, category, filename, lineno, file, line)
+                show(message, category, *rest, **named)
 
         warnings.showwarning = take
         yield said
@@ -104,15 +97,10 @@ def listening() -> Iterator[None]:
         show, factory, root = warnings.showwarning, logging.getLogRecordFactory(), logging.getLogger()
 
         def take(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
+            message: Warning | str, category: type[Warning], filename: str, *rest: Any, **named: Any
         ) -> None:
             if issubclass(category, UnlearnWarning):
-                show(message, category, filename, lineno, file, line)
+                show(message, category, filename, *rest, **named)
                 return
             heard[_said(library(_raiser()), category.__name__, str(message))] += 1
             logging.getLogger("py.warnings").warning("%s: %s: %s", filename, category.__name__, message)

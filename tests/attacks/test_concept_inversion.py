@@ -260,7 +260,7 @@ def test_no_more_images_than_a_batch_are_predicted_at_a_time(tiny, monkeypatch, 
                 raise RuntimeError("CUDA out of memory.")
         return predict(latents, *rest, **more)
 
-    monkeypatch.setattr(tiny, "predict", counted)
+    monkeypatch.setitem(vars(tiny), "predict", counted)
     inversion(steps=2).attack(target, plain, generator(0))
     assert sizes == [2] * 4
     fits[0] = 1

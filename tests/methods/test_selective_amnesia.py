@@ -73,7 +73,7 @@ def test_all_timesteps_are_each_taken_once(tiny, context, monkeypatch):
 
     kept = replayed(tiny, method, context)
     monkeypatch.setattr(Noised, "at", at)
-    monkeypatch.setattr(tiny, "predict", lambda latents, *_: latents * weight.sum())
+    monkeypatch.setitem(vars(tiny), "predict", lambda latents, *_: latents * weight.sum())
     with select(tiny, ["unet.conv_in.bias"]) as selection:
         (weight,) = selection.parameters.values()
         method.fisher(tiny, selection, kept, context)
