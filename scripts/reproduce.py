@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.tables import against_control, attack_costs, compared, costs, curves, returns
-from unlearn.writing import write
+from unlearn.system.writing import write
 
 DOCS = Path("docs/results")
 

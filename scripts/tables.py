@@ -9,7 +9,7 @@ import torch
 
 from unlearn.metrics.functional import Interval, rate_difference_interval, rate_interval
 from unlearn.report import write_comparison
-from unlearn.results import Item, PlaceEntry, Results, ScoreEntry, read_items, read_results
+from unlearn.store.results import Item, PlaceEntry, Results, ScoreEntry, read_items, read_results
 
 
 def costs(folders: list[Path]) -> str:

@@ -72,8 +72,8 @@ def tiny(tiny_folder: Path):
 @pytest.fixture(scope="session")
 def golden_tiny(golden: Path):
     """The model that the authors' code was run on. Shared: tests must leave its weights as they are."""
+    from unlearn.models.families.sd import StableDiffusion
     from unlearn.models.sampling import Sampler
-    from unlearn.models.sd import StableDiffusion
 
     return StableDiffusion(
         world="sd",

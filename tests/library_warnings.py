@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from unlearn.heard import library
+from unlearn.system.heard import library
 
 _ROOT = Path(__file__).resolve().parent.parent
 _heard: Counter[str] = Counter()

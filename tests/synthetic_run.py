@@ -5,7 +5,7 @@ import random
 
 from PIL import Image, ImageDraw
 
-from unlearn.results import SCHEMA, VERDICTS, write_items, write_results
+from unlearn.store.results import SCHEMA, VERDICTS, write_items, write_results
 
 PROMPTS = {
     "plain": [

@@ -13,9 +13,9 @@ from typing import ClassVar
 
 import pytest
 
-from unlearn import artifacts
-from unlearn.artifacts import Store, fingerprint, plain
 from unlearn.errors import ArtifactError, ConfigError, UnlearnWarning
+from unlearn.store import artifacts
+from unlearn.store.artifacts import Store, fingerprint, plain
 
 
 class Colour(enum.Enum):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from unlearn.choice import ConceptChoice
-from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.concepts.choice import ConceptChoice
+from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
+from unlearn.concepts.sentences import says
 from unlearn.errors import ConfigError
-from unlearn.sentences import says
 
 TEMPLATES = ["{a}", "a drawing of {a}", "a neon sign of {a}"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from synthetic_run import synthetic_run
 
-from unlearn.artifacts import Store
 from unlearn.cli import main
+from unlearn.store.artifacts import Store
 
 DAY = 86400
 

@@ -10,7 +10,7 @@ from unlearn import cli
 from unlearn.commands import COMMANDS, completion
 from unlearn.commands.completion import candidates
 from unlearn.errors import ArtifactError, ConfigError, IncompatibleError, UnlearnError
-from unlearn.stopping import Stopped
+from unlearn.system.stopping import Stopped
 
 
 def ended(words):

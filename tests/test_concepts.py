@@ -5,17 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from unlearn.choice import ConceptChoice
-from unlearn.concepts import (
-    PROMPT_TEMPLATES,
-    ROLES,
-    Concept,
-    ConceptSet,
-    PromptSet,
-    read_prompts,
-)
+from unlearn.concepts.choice import ConceptChoice
+from unlearn.concepts.concept import PROMPT_TEMPLATES, ROLES, Concept, ConceptSet, PromptSet, read_prompts
+from unlearn.concepts.sentences import packaged_sentences, with_article
 from unlearn.errors import ConfigError
-from unlearn.sentences import packaged_sentences, with_article
 
 CSV = (
     'role,prompt,seed,shows\nplain,"a church, at night",7,church\n'
@@ -108,7 +101,7 @@ def test_no_more_than_asked_for_is_looked_at(tmp_path, monkeypatch):
         erase={n: concept(prompts=n, phrases=[n], labels=[n]) for n in ("church", "chapel")}
     )
     heard = []
-    monkeypatch.setattr("unlearn.concepts.spoken", lambda text: heard.append(text) or f" {text} ")
+    monkeypatch.setattr("unlearn.concepts.concept.spoken", lambda text: heard.append(text) or f" {text} ")
     few = concepts.prompt_set("neighbour", [tmp_path], 3)
     assert len([text for text in heard if "castle" in text]) == 4  # both concepts in turn
     whole = concepts.prompt_set("neighbour", [tmp_path])
@@ -268,7 +261,7 @@ def test_refuses_what_is_no_concept():
 
 @pytest.mark.parametrize("name", PACKAGED)
 def test_methods_are_not_given_every_neighbour(name):
-    from unlearn.config import composed, resolve
+    from unlearn.config.compose import composed, resolve
 
     concepts = resolve(composed([f"concept={name}"]), here=False).concepts
     neighbours = {label.lower() for label in concepts.prompt_set("neighbour").shows}

@@ -12,7 +12,7 @@ from unlearn.commands import files
 from unlearn.commands.check import ALONE, PLACES
 from unlearn.commands.diagnosis import diagnose
 from unlearn.commands.show import meanings
-from unlearn.config import TABLES, composed, resolve
+from unlearn.config.compose import TABLES, composed, resolve
 from unlearn.errors import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -139,7 +139,7 @@ def test_a_file_that_is_named_on_the_line_is_checked_for_this_machine():
 
 
 def test_the_signature_leaves_out_what_changes_no_number():
-    from unlearn.config import signature
+    from unlearn.config.compose import signature
 
     base = signature(composed([]))
     for words in (

@@ -11,13 +11,13 @@ import sys
 import pytest
 from test_run import RUN, WORLD
 
-from unlearn import confidential
 from unlearn.api import configure
-from unlearn.artifacts import Store
 from unlearn.cli import explain
-from unlearn.confidential import Filter, heed, redacted, stated
-from unlearn.config import composed, run_name
+from unlearn.config.compose import composed, run_name
 from unlearn.errors import UnlearnError
+from unlearn.store.artifacts import Store
+from unlearn.system import confidential
+from unlearn.system.confidential import Filter, heed, redacted, stated
 
 SECRET = "hunter2-is-no-password"
 
@@ -80,7 +80,7 @@ def test_errors_and_logs_say_the_reference(capsys, caplog):
 def test_a_run_is_not_called_after_one():
     config = composed(["concept=custom", "concept.name=${oc.env:UNLEARN_TOKEN}", "tracker=none"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unlearn.config.signature", lambda _: "0" * 12)
+        patch.setattr("unlearn.config.compose.signature", lambda _: "0" * 12)
         from types import SimpleNamespace
 
         choices = SimpleNamespace(concept="custom", method="uce", model="pocket")

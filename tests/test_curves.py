@@ -10,17 +10,19 @@ import pytest
 import torch
 from tiny_checkpoint import assert_untouched, state
 
-from unlearn import curves, evaluation
-from unlearn.artifacts import Store
-from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
+from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import Detector
-from unlearn.images import ImageRequest
-from unlearn.methods import training
-from unlearn.methods.training import Optimizer
+from unlearn.methods.training import loop as training
+from unlearn.methods.training.loop import Optimizer
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler
-from unlearn.resurgence import OtherGuidance, Quantisation, Relearning, StartImages
-from unlearn.stages import Erased
+from unlearn.pipeline import curves, evaluation
+from unlearn.pipeline.stages import Erased
+from unlearn.resurgence.quantisation import Quantisation
+from unlearn.resurgence.relearning import Relearning
+from unlearn.resurgence.sampling import OtherGuidance, StartImages
+from unlearn.store.artifacts import Store
 
 SAMPLER = Sampler(scheduler="ddim", steps=2, guidance=3.0, resolution=32, batch_size=2)
 PLAIN = PromptSet(

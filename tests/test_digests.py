@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from unlearn import digests, remembered
-from unlearn.remembered import Book
+from unlearn.store import digests, remembered
+from unlearn.store.remembered import Book
 
 
 @pytest.fixture(autouse=True)

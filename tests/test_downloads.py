@@ -4,12 +4,12 @@ import socket
 
 import pytest
 
-from unlearn import network
 from unlearn.detectors.imagenet import read_weights
 from unlearn.detectors.openclip import OpenClip
 from unlearn.errors import ConfigError
-from unlearn.models import source
-from unlearn.network import limited, within
+from unlearn.models.files import source
+from unlearn.system import network
+from unlearn.system.network import limited, within
 
 #: Seconds after which a test fails; what it waits for may take ``PATIENCE``, here a second, a few times.
 LIMIT = 60

@@ -6,18 +6,18 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from unlearn import evaluation
-from unlearn.artifacts import Store
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
-from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
+from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import Detector
 from unlearn.errors import UnlearnError
-from unlearn.images import ImageRequest
 from unlearn.metrics.detection import DetectionRate
 from unlearn.metrics.metric import Evidence
 from unlearn.metrics.robustness import AttackSuccessRate
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler
+from unlearn.pipeline import evaluation
+from unlearn.store.artifacts import Store
 
 SAMPLER = Sampler(scheduler="ddim", steps=2, guidance=1.0, resolution=8, batch_size=2)
 PROMPTS = PromptSet("plain", ("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5), ("red",) * 5, ("red",) * 5)
@@ -150,7 +150,9 @@ def unseen():
 
 
 def test_attacks_the_first_prompts_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn.artifacts.plain", lambda value: json.loads(json.dumps(value, default=str)))
+    monkeypatch.setattr(
+        "unlearn.store.artifacts.plain", lambda value: json.loads(json.dumps(value, default=str))
+    )
     method = Suffix()
     monkeypatch.setattr(Suffix, "__str__", lambda self: f"Suffix {self.prompts}")
     runs = [evaluation.attack("twice", method, PROMPTS, Store(tmp_path), 0, unseen, {}) for _ in range(2)]
@@ -165,7 +167,9 @@ def test_attacks_the_first_prompts_once(tmp_path, monkeypatch):
 
 def test_two_names_of_one_attack_are_two_attacks(tmp_path, monkeypatch):
     """The name decides what is random, and what the prompts are called."""
-    monkeypatch.setattr("unlearn.artifacts.plain", lambda value: json.loads(json.dumps(value, default=str)))
+    monkeypatch.setattr(
+        "unlearn.store.artifacts.plain", lambda value: json.loads(json.dumps(value, default=str))
+    )
     monkeypatch.setattr(Suffix, "__str__", lambda self: f"Suffix {self.prompts}")
     given = (PROMPTS, Store(tmp_path), 0, unseen, {})
     found = [evaluation.attack(name, Suffix(), *given)[0] for name in ("one", "two")]

@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.commands.check import ALONE, PLACES, every
-from unlearn.config import TABLES, RunConfig, composed, resolve
+from unlearn.config.compose import TABLES, RunConfig, composed, resolve
+from unlearn.config.idle import idle
 from unlearn.errors import ConfigError
-from unlearn.idle import idle
 
 CHOICES = list(every((*ALONE, *PLACES)))
 

@@ -192,7 +192,7 @@ def test_generate_does_not_take_the_place_of_other_files(victim, unlearn, monkey
     def load(*_):
         raise AssertionError("nothing is loaded before the folder is looked at")
 
-    monkeypatch.setattr("unlearn.models.sd.StableDiffusion.load", load)
+    monkeypatch.setattr("unlearn.models.families.sd.StableDiffusion.load", load)
     before = snapshot(victim)
     code, said = unlearn("generate", "--prompt", "a church", "--out", "victim")
     assert (code, snapshot(victim)) == (2, before)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from unlearn.freeing import forget
+from unlearn.system.freeing import forget
 
 WORLD = Path(__file__).parent / "small_world"
 #: The command, which says after each job what its process holds.

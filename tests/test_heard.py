@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from unlearn.errors import UnlearnWarning
-from unlearn.heard import library, library_warnings, listening, own_warnings
+from unlearn.system.heard import library, library_warnings, listening, own_warnings
 
 pytest_plugins = ["pytester"]
 
@@ -29,9 +29,9 @@ def old(category=FutureWarning): warnings.warn("will be gone", category, stackle
 def test_line():
     there = {"__name__": "theirs"}
     exec(THEIRS, there)
-    here = {"__name__": "unlearn.models.text", "old": there["old"], "warnings": warnings}
+    here = {"__name__": "unlearn.models.families.text", "old": there["old"], "warnings": warnings}
     here["UnlearnWarning"] = UnlearnWarning
-    exec(compile(LINE, "unlearn/models/text.py", "exec"), here)
+    exec(compile(LINE, "unlearn/models/families/text.py", "exec"), here)
 """
 
 GREEN = {
@@ -166,4 +166,4 @@ def test_ours_are_collected_and_others_go_on_even_if_the_block_fails():
 def test_files_belong_to_their_library():
     assert library(pytest.__file__) == "pytest"
     assert library(logging.__file__) == "python"
-    assert library(sys.modules["unlearn.heard"].__file__) == "unlearn"
+    assert library(sys.modules["unlearn.system.heard"].__file__) == "unlearn"

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from unlearn.concepts import PromptSet
+from unlearn.concepts.concept import PromptSet
+from unlearn.concepts.images import ImageRequest, ImageSet, image_name, read_image, write_image
 from unlearn.errors import ArtifactError
-from unlearn.images import ImageRequest, ImageSet, image_name, read_image, write_image
 
 
 @pytest.fixture

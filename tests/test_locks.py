@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from unlearn.locks import held
+from unlearn.system.locks import held
 
 HOLDS = """
 import sys

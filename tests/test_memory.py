@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from unlearn.api import configure
-from unlearn.artifacts import Store
 from unlearn.cli import explain
 from unlearn.errors import UnlearnError
-from unlearn.memory import accounted, savings
-from unlearn.original import Source
-from unlearn.stages import erase
-from unlearn.tracking import Tracking
+from unlearn.pipeline.memory import accounted, savings
+from unlearn.pipeline.original import Source
+from unlearn.pipeline.stages import erase
+from unlearn.store.artifacts import Store
+from unlearn.tracking.tracker import Tracking
 
 
 def config(*words: str):

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from unlearn.concepts import read_prompts
+from unlearn.concepts.concept import read_prompts
 from unlearn.detectors.pocket import PocketClip, PocketJudge
+from unlearn.models.families.sd import StableDiffusion
 from unlearn.models.sampling import Sampler, draw
-from unlearn.models.sd import StableDiffusion
 
 FOLDER = Path(__file__).parent.parent / "unlearn" / "data" / "pocket"
 SAMPLER = Sampler(scheduler="ddim", steps=3, guidance=4.0, resolution=64, batch_size=2)

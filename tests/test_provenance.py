@@ -7,14 +7,10 @@ from pathlib import Path
 import pytest
 
 import unlearn
-from unlearn import curves, evaluation, provenance, stages, syntax
-from unlearn.attacks import ATTACKS
-from unlearn.detectors import DETECTORS
-from unlearn.methods import METHODS
-from unlearn.methods.training import Optimizer
-from unlearn.metrics import METRICS
-from unlearn.models import MODELS
-from unlearn.resurgence import RESURGENCES
+from unlearn.catalogue import ATTACKS, DETECTORS, METHODS, METRICS, MODELS, RESURGENCES
+from unlearn.methods.training.loop import Optimizer
+from unlearn.pipeline import curves, evaluation, stages
+from unlearn.store import provenance, syntax
 
 ROOT = provenance.PACKAGE
 FUTURE = "from __future__ import annotations\n"
@@ -156,7 +152,7 @@ def test_methods_that_share_nothing_stay_apart():
 
 def test_parts_of_a_component_are_followed_wherever_they_come_from():
     lone = {module for module, _ in provenance.reached([{"any": [Optimizer(lr=1.0)]}])}
-    assert "unlearn.methods.training" in lone
+    assert "unlearn.methods.training.loop" in lone
 
 
 def test_libraries_are_those_that_are_imported(configured):
@@ -185,7 +181,7 @@ def test_every_module_that_reads_a_packaged_file_is_known():
     """What it reads is under DATA, or among the inputs: prompts by their text, networks by their files."""
     known = {
         *provenance.DATA,
-        "unlearn.prompt_files",
+        "unlearn.concepts.prompt_files",
         "unlearn.detectors.pocket",
         "unlearn.detectors.nudenet",
     }
@@ -195,13 +191,13 @@ def test_every_module_that_reads_a_packaged_file_is_known():
         for path in (ROOT / part).glob("*.py")
         if "importlib.resources" in path.read_text() or '"data"' in path.read_text()
     }
-    assert readers <= known | {"unlearn.models.source"}  # which finds the model, known by its files
+    assert readers <= known | {"unlearn.models.files.source"}  # which finds the model, known by its files
 
 
 def test_definitions_see_their_own_file_and_skip_annotations():
     found = syntax.definitions(
         b"from unlearn import other\n"
-        b"from unlearn.config import RunConfig\n"
+        b"from unlearn.config.compose import RunConfig\n"
         b"SIZE = 3\n"
         b"def lone(x: RunConfig) -> RunConfig:\n    y: RunConfig = x\n    return y\n"
         b"def both():\n    return lone(SIZE) + other.thing()\n",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from unlearn.artifacts import Store
-from unlearn.replacing import put
+from unlearn.store.artifacts import Store
+from unlearn.store.replacing import put
 
 
 def artifact(folder, text):

@@ -18,7 +18,7 @@ from unlearn.report.pictures import MOST_BYTES, data_uri, grids
 from unlearn.report.plots import curve, interval_plot
 from unlearn.report.record import Run
 from unlearn.report.wording import count, duration, interval, number, sections, title, verdict
-from unlearn.results import read_items, read_results, write_items, write_results
+from unlearn.store.results import read_items, read_results, write_items, write_results
 
 HOSTILE = '<script>alert(1)</script> & "a\' church" </style> {{ 7 * 7 }} https://example.org/x.png'
 
@@ -428,5 +428,5 @@ def test_hostile_settings_stay_text_in_every_table(tmp_path):
 
 
 def test_the_report_needs_no_torch():
-    code = "import sys, unlearn.report, unlearn.results; sys.exit('torch' in sys.modules)"
+    code = "import sys, unlearn.report, unlearn.store.results; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,7 +13,7 @@ from unlearn.report.plots import Line, by_step
 from unlearn.report.record import Run
 from unlearn.report.steps import lines, section
 from unlearn.report.wording import verdict
-from unlearn.results import read_items, read_results, write_results
+from unlearn.store.results import read_items, read_results, write_results
 
 CONCEPTS = ("church", "neon", "garbage_truck")
 

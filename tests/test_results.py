@@ -6,11 +6,11 @@ from typing import is_typeddict
 
 import pytest
 
-from unlearn import results as contract
-from unlearn.environment import environment
 from unlearn.errors import ArtifactError
-from unlearn.heard import LibraryWarning
-from unlearn.results import SCHEMA, read_items, read_results, write_items, write_results
+from unlearn.store import results as contract
+from unlearn.store.environment import environment
+from unlearn.store.results import SCHEMA, read_items, read_results, write_items, write_results
+from unlearn.system.heard import LibraryWarning
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "results.md"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from unlearn.results import read_items, read_results
+from unlearn.store.results import read_items, read_results
 
 WORLD = Path(__file__).parent / "small_world"
 RUN = ("run", "--config-dir", str(WORLD), "model=tiny", "eval=tiny", "tracker=none")

@@ -5,18 +5,18 @@ import torch
 from tiny_checkpoint import assert_untouched, state
 
 import unlearn
-from unlearn.artifacts import Store
-from unlearn.concepts import PromptSet
+from unlearn.concepts.concept import PromptSet
+from unlearn.concepts.images import ImageRequest, ImageSet
 from unlearn.errors import ConfigError
-from unlearn.evaluation import part
-from unlearn.images import ImageRequest, ImageSet
 from unlearn.metrics.detection import DetectionRate
 from unlearn.metrics.metric import Evidence
 from unlearn.metrics.perceptual import ImageDistance
-from unlearn.original import Source
-from unlearn.sequence import BETWEEN, SO_FAR, measurements
-from unlearn.stages import erase
-from unlearn.tracking import Silent, Tracking
+from unlearn.pipeline.evaluation import part
+from unlearn.pipeline.original import Source
+from unlearn.pipeline.sequence import BETWEEN, SO_FAR, measurements
+from unlearn.pipeline.stages import erase
+from unlearn.store.artifacts import Store
+from unlearn.tracking.tracker import Silent, Tracking
 
 DUGE = (
     "steps=4",
@@ -76,7 +76,7 @@ def erased(tiny, tmp_path):
 def test_an_interrupted_sequence_goes_on_where_it_was_and_ends_alike(
     method, configure, erased, tiny, monkeypatch
 ):
-    monkeypatch.setattr("unlearn.methods.training.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("unlearn.methods.training.loop.CHECKPOINT_SECONDS", 0)
     config, before = configure(method), state(tiny)
     undisturbed, _, rows = erased(config, "undisturbed")
     with pytest.raises(KeyboardInterrupt):
@@ -139,7 +139,7 @@ def test_what_is_measured_after_each_step(configure):
 
 
 def test_every_concept_has_its_own_number_of_prompts(configure):
-    from unlearn.evaluation import prompt_sets
+    from unlearn.pipeline.evaluation import prompt_sets
 
     config = configure("uce_2023")
     limits = {"plain": 4, "neighbour": 5}

@@ -7,7 +7,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from unlearn.config import composed, resolve, signature
+from unlearn.config.compose import composed, resolve, signature
 from unlearn.errors import ConfigError
 
 

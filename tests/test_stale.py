@@ -13,18 +13,20 @@ import torch
 from tiny_checkpoint import tiny_settings
 
 import unlearn
-from unlearn import evaluation, stages
-from unlearn.artifacts import Store, fingerprint
 from unlearn.attacks.replay import Replay
-from unlearn.concepts import Concept, ConceptSet, PromptSet
-from unlearn.detectors import Inception, NudeNet, OpenClip
+from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
+from unlearn.concepts.images import ImageRequest, ImageSet
 from unlearn.detectors.detector import Detector
+from unlearn.detectors.inception import Inception
+from unlearn.detectors.nudenet import NudeNet
+from unlearn.detectors.openclip import OpenClip
 from unlearn.errors import ArtifactError, ConfigError
-from unlearn.images import ImageRequest, ImageSet
-from unlearn.methods.uce import UCE
-from unlearn.models import source as sources
+from unlearn.methods.closed_form.uce import UCE
 from unlearn.models.erasure import Erasure
-from unlearn.original import Source
+from unlearn.models.files import source as sources
+from unlearn.pipeline import evaluation, stages
+from unlearn.pipeline.original import Source
+from unlearn.store.artifacts import Store, fingerprint
 
 CHURCH = Concept(
     kind="object", phrases=["church"], anchor="house", retain=["dog"], prompts=None, detector="judge",
@@ -164,7 +166,7 @@ def test_the_kind_of_device_and_the_precision_count(tiny_folder, tmp_path):
 def test_the_versions_of_the_libraries_that_draw_count(tiny_folder, tmp_path, monkeypatch, library):
     first, real = identity(tiny_folder, tmp_path), importlib.metadata.version
     versions = {}
-    monkeypatch.setattr("unlearn.environment.version", lambda name: versions.get(name) or real(name))
+    monkeypatch.setattr("unlearn.store.environment.version", lambda name: versions.get(name) or real(name))
     major, minor, *_ = real(library).split(".")
     versions[library] = f"{major}.{minor}.99"
     assert identity(tiny_folder, tmp_path) == first
@@ -227,7 +229,7 @@ def scored(tmp_path, judge, prompts=PROMPTS, **more):
         folder = tmp_path / "store" / "images" / model
         folder.mkdir(parents=True, exist_ok=True)
         for index in range(len(prompts)):
-            from unlearn.images import image_name, write_image
+            from unlearn.concepts.images import image_name, write_image
 
             write_image(folder / image_name(index), torch.rand(3, 8, 8))
         images[ImageRequest("plain", model)] = ImageSet(ImageRequest("plain", model), prompts, folder)

@@ -17,12 +17,12 @@ import pytest
 import torch
 from torch import nn
 
-from unlearn import stopping
 from unlearn.methods.method import Context, Meter
-from unlearn.methods.training import Optimizer, fit
+from unlearn.methods.training.loop import Optimizer, fit
 from unlearn.models.erasure import Erasure
-from unlearn.models.parameters import Selection
-from unlearn.stopping import Stopped, finishing, listening
+from unlearn.models.weights.parameters import Selection
+from unlearn.system import stopping
+from unlearn.system.stopping import Stopped, finishing, listening
 
 WORLD = Path(__file__).parent / "small_world"
 
@@ -204,9 +204,10 @@ def test_a_stop_within_a_step_keeps_no_companion_that_is_half_trained(context):
 
 
 def test_images_that_are_being_written_are_written(tiny, tmp_path, monkeypatch):
-    from unlearn import evaluation, images
-    from unlearn.concepts import PromptSet
+    from unlearn.concepts import images
+    from unlearn.concepts.concept import PromptSet
     from unlearn.models.sampling import Sampler
+    from unlearn.pipeline import evaluation
 
     sampler = Sampler(scheduler="ddim", steps=2, guidance=1.0, resolution=32, batch_size=3)
     prompts = PromptSet("plain", ("a cat",) * 5, tuple(range(5)), ("",) * 5, ("red",) * 5)
@@ -235,8 +236,8 @@ class Resumed:
 
 
 def test_a_training_that_goes_on_tells_all_of_its_first_part(tmp_path):
-    from unlearn import stages
-    from unlearn.artifacts import Store
+    from unlearn.pipeline import stages
+    from unlearn.store.artifacts import Store
 
     class Source:
         def __call__(self):

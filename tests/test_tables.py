@@ -5,7 +5,7 @@ from synthetic_run import synthetic_results
 
 from scripts.tables import against_control
 from unlearn.metrics.functional import rate_difference_interval, rate_interval
-from unlearn.results import write_items, write_results
+from unlearn.store.results import write_items, write_results
 
 
 def attacked_run(folder, concept, plain, texts=100, method="esd", **attacked):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unlearn.results import read_results
+from unlearn.store.results import read_results
 
 #: Begins with any Python process: a library that warns and logs to the terminal, once diffusers is there.
 NOISY = """

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from unlearn.network import silent, within
+from unlearn.system.network import silent, within
 
 #: What a run tells a tracker; with words on the line, it waits for one on stdin before it goes on.
 RUN = """

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import unlearn.writing
 from synthetic_run import synthetic_results
 
-import unlearn.writing
-from unlearn.artifacts import Store, claim
 from unlearn.attacks.findings import Finding, kept
 from unlearn.errors import ConfigError, UnlearnError
-from unlearn.results import write_items, write_results
+from unlearn.store.artifacts import Store, claim
+from unlearn.store.results import write_items, write_results
 
 
 def _results(folder):
@@ -36,13 +36,13 @@ def _claim(folder):
 
 
 def _states(folder):
-    from unlearn.methods import states
+    from unlearn.methods.training.material import states
 
     states.once(folder / "pool.safetensors", lambda: {"x": torch.zeros(3)}, _NoMeter())
 
 
 def _checkpoint(folder):
-    from unlearn.methods import training
+    from unlearn.methods.training import loop as training
 
     training._save(folder / "checkpoint.pt", _NoSelection(), {}, [], _NoMeter(), accumulate=False)
 
@@ -72,7 +72,7 @@ VERBS = {"rmtree", "unlink", "rmdir", "rename", "renames", "removedirs", "trunca
 
 
 def test_nothing_else_removes_or_moves_files():
-    root = Path(unlearn.writing.__file__).parent
+    root = Path(unlearn.system.writing.__file__).parent
     found = set()
     for path in root.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -187,7 +187,7 @@ def test_every_library_that_writes_meets_a_full_disk_in_a_line(small_disk):
     from PIL import Image
     from safetensors.torch import save_file
 
-    from unlearn.writing import whole
+    from unlearn.system.writing import whole
 
     (small_disk / "theirs").write_bytes(bytes(900 * 1024))
     noise = torch.rand(1, 1000, 1000)
@@ -207,7 +207,7 @@ def test_every_library_that_writes_meets_a_full_disk_in_a_line(small_disk):
 
 
 def test_what_raises_leaves_what_was_there(tmp_path):
-    from unlearn.writing import whole
+    from unlearn.system.writing import whole
 
     path = tmp_path / "kept"
     path.write_text("before")
@@ -233,7 +233,7 @@ def test_what_raises_leaves_what_was_there(tmp_path):
     ],
 )
 def test_a_place_that_takes_no_file_is_named(folder, reason, monkeypatch, tmp_path):
-    from unlearn.writing import check_writable
+    from unlearn.system.writing import check_writable
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=rf"^outputs: cannot be written to \({reason}.*\), got ") as caught:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
+from unlearn.models.families.sd import StableDiffusion
 from unlearn.models.sampling import Sampler
-from unlearn.models.sd import StableDiffusion
 
 CORPUS = (
     "a photo of a cat and a dog, a church beside a house, the parachute, a nude person wearing clothes, "

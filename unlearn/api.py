@@ -16,18 +16,18 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from unlearn import stages
-from unlearn.artifacts import Store, check_unused, claim
-from unlearn.concepts import ConceptSet
-from unlearn.config import RunConfig, composed, resolve
-from unlearn.evaluation import expanded, prompt_sets, requests
+from unlearn.concepts.concept import ConceptSet
+from unlearn.config.compose import RunConfig, composed, resolve
 from unlearn.methods.method import Context, Meter, Method
-from unlearn.models.erasure import contents
-from unlearn.models.model import DiffusionModel, Erasure
-from unlearn.models.sd import StableDiffusion
-from unlearn.original import Source
-from unlearn.provenance import made_by
-from unlearn.results import ScoreEntry
+from unlearn.models.erasure import Erasure, contents
+from unlearn.models.families.sd import StableDiffusion
+from unlearn.models.model import DiffusionModel
+from unlearn.pipeline import stages
+from unlearn.pipeline.evaluation import expanded, prompt_sets, requests
+from unlearn.pipeline.original import Source
+from unlearn.store.artifacts import Store, check_unused, claim
+from unlearn.store.provenance import made_by
+from unlearn.store.results import ScoreEntry
 
 
 def configure(*overrides: str) -> RunConfig:

@@ -19,13 +19,14 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from unlearn import __version__, stopping
+from unlearn import __version__
 from unlearn.commands import COMMANDS
-from unlearn.confidential import redacted
 from unlearn.errors import ConfigError, IncompatibleError, UnlearnError
-from unlearn.heard import listening
-from unlearn.shortage import memory_short, reason
-from unlearn.writing import explained
+from unlearn.system import stopping
+from unlearn.system.confidential import redacted
+from unlearn.system.heard import listening
+from unlearn.system.shortage import memory_short, reason
+from unlearn.system.writing import explained
 
 USER_ERROR, FAILURE, STOPPED = 2, 1, 128
 

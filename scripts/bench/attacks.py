@@ -25,12 +25,12 @@ from torch import Tensor
 
 from unlearn.api import configure, erase, load_model
 from unlearn.attacks.attack import Target
-from unlearn.attacks.attempts import Attempt
-from unlearn.attacks.gradient_attack import GradientAttack
+from unlearn.attacks.gradient.attempts import Attempt
+from unlearn.attacks.gradient.gradient_attack import GradientAttack
+from unlearn.attacks.gradient.noise_matching import Case
 from unlearn.attacks.layout import Layout
-from unlearn.attacks.noise_matching import Case
 from unlearn.attacks.spaces import stable_words
-from unlearn.concepts import PromptSet
+from unlearn.concepts.concept import PromptSet
 from unlearn.models.model import Conditioning
 from unlearn.seeding import generator
 

@@ -22,9 +22,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unlearn.methods.closed_form import gram, solve
-from unlearn.methods.rece import Layers, revive
-from unlearn.models.maps import apply_map
+from unlearn.methods.closed_form.rece import Layers, revive
+from unlearn.methods.closed_form.solver import gram, solve
+from unlearn.models.weights.maps import apply_map
 
 WIDTH, LENGTH = 768, 77
 CHANNELS = [320] * 5 + [640] * 5 + [1280] * 6  # of the 16 cross-attentions; keys and values each

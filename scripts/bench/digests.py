@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from unlearn import digests
+from unlearn.store import digests
 
 
 def timed(what: Callable[[], object], times: int = 3) -> float:

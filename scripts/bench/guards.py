@@ -16,12 +16,12 @@ from statistics import median
 import torch
 
 from unlearn.api import configure, erase, load_model
-from unlearn.methods.safree import SAFREEGuard
+from unlearn.methods.guards.safree.safree import SAFREEGuard
 from unlearn.methods.subspaces import basis, contents, pooled
+from unlearn.models.families.sd import StableDiffusionModel
 from unlearn.models.guards import Guard
 from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import sample
-from unlearn.models.sd import StableDiffusionModel
 
 METHODS = ("negative_prompt", "sld", "sld_weak", "safree_released", "safree")
 TEXTS = (

@@ -28,13 +28,13 @@ import torch
 from torch import Tensor
 
 from scripts.bench.closed_form import CHANNELS, LENGTH, WIDTH
-from unlearn.concepts import Concept, ConceptSet
-from unlearn.methods.closed_form import TextRows, condensed, gram
-from unlearn.methods.fusion import Adapter, Kept, fused
-from unlearn.methods.rece import RECE, Hardening
-from unlearn.methods.uce import UCE
-from unlearn.models.maps import apply_map
+from unlearn.concepts.concept import Concept, ConceptSet
+from unlearn.methods.closed_form.mace.fusion import Adapter, Kept, fused
+from unlearn.methods.closed_form.rece import RECE, Hardening
+from unlearn.methods.closed_form.solver import TextRows, condensed, gram
+from unlearn.methods.closed_form.uce import UCE
 from unlearn.models.model import Conditioning, DiffusionModel
+from unlearn.models.weights.maps import apply_map
 
 METHODS = ["uce", "uce_2023", "rece", "mace"]
 RETAINED, MANY_RETAINED = 100, 1000

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator
 
+from unlearn.models.families.sd import StableDiffusion
 from unlearn.models.sampling import Sampler, draw
-from unlearn.models.sd import StableDiffusion
 
 
 def main() -> None:

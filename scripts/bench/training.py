@@ -32,14 +32,14 @@ from torch import Tensor, nn
 
 from scripts.bench.peak import Peak
 from unlearn.api import configure, load_model
-from unlearn.concepts import ConceptSet
-from unlearn.methods.anchors import Anchors
-from unlearn.methods.discriminator import Opponent, unrecognised
-from unlearn.methods.doco import DoCo
+from unlearn.concepts.concept import ConceptSet
 from unlearn.methods.method import Context, Meter
-from unlearn.methods.surgery import clipped, protected
+from unlearn.methods.training.doco.discriminator import Opponent, unrecognised
+from unlearn.methods.training.doco.doco import DoCo
+from unlearn.methods.training.material.anchors import Anchors
+from unlearn.methods.training.surgery import clipped, protected
 from unlearn.models.model import Conditioning, DiffusionModel
-from unlearn.models.parameters import select
+from unlearn.models.weights.parameters import select
 
 METHODS = ("esd", "advunlearn", "doco")
 RESOLUTIONS = {"pocket": 64, "mid": 128}

@@ -19,10 +19,10 @@ from scripts.pocket import BUILD, data
 from scripts.pocket.training import pixels
 from scripts.pocket.unet import BETAS
 from unlearn.detectors.pocket import PocketClip
-from unlearn.models.export import export
-from unlearn.models.model import Erasure
+from unlearn.models.erasure import Erasure
+from unlearn.models.families.sd import StableDiffusion
+from unlearn.models.files.export import export
 from unlearn.models.sampling import Sampler
-from unlearn.models.sd import StableDiffusion
 
 TARGET = Path("unlearn/data/pocket")
 REFERENCES = 1_000

@@ -25,12 +25,12 @@ from scripts.pocket.judge import Spoiler
 from scripts.pocket.training import pixels, psnr
 from scripts.pocket.unet import build
 from scripts.pocket.world import EVERYTHING, FAMILIES, HELD_OUT, MEDIA
-from unlearn.concepts import read_prompts
+from unlearn.concepts.concept import read_prompts
 from unlearn.detectors.pocket import PocketJudge
 from unlearn.metrics.functional import wilson_interval
+from unlearn.models.families.sd import StableDiffusion
 from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import Sampler, draw
-from unlearn.models.sd import StableDiffusion
 
 SAMPLER = Sampler(scheduler="ddim", steps=20, guidance=4.0, resolution=64, batch_size=32)
 FIRST_SEED = 1_000_000  # none of the prompt sets' seeds

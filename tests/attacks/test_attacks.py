@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from unlearn.attacks import ATTACKS
 from unlearn.attacks.attack import AdversarialPrompts, Target
 from unlearn.attacks.objectives import DetectorScore
 from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.random_tokens import RandomTokens
 from unlearn.attacks.searches import RandomSearch
 from unlearn.attacks.spaces import AddedTokens, content, stable_words, words
-from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.catalogue import ATTACKS
+from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
 from unlearn.errors import ArtifactError, ConfigError
 from unlearn.models.erasure import Erasure

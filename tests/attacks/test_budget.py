@@ -8,8 +8,8 @@ import pytest
 import torch
 from test_gradient_attack import PLAIN, small, target_of
 
-from unlearn.attacks.gradient_attack import GradientAttack
-from unlearn.attacks.noise_matching import NoiseMatching
+from unlearn.attacks.gradient.gradient_attack import GradientAttack
+from unlearn.attacks.gradient.noise_matching import NoiseMatching
 from unlearn.attacks.objectives import DetectorScore
 from unlearn.attacks.random_tokens import RandomTokens
 from unlearn.attacks.searches import RandomSearch

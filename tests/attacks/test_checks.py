@@ -9,7 +9,7 @@ from test_gradient_attack import small
 
 from unlearn.attacks.attack import AdversarialPrompts
 from unlearn.attacks.checks import Outcome, doubts
-from unlearn.concepts import PromptSet
+from unlearn.concepts.concept import PromptSet
 
 
 def outcome(shown, found=None, objective=(), control=False, white_box=True, kind=None) -> Outcome:

@@ -11,23 +11,23 @@ from test_gradient_attack import small
 from tiny_checkpoint import assert_untouched, state
 from victims import misreading, never_knew
 
-from unlearn.artifacts import Store
 from unlearn.attacks.attack import AdversarialPrompts, Target
-from unlearn.attacks.concept_inversion import ConceptInversion, replaced, spaced
-from unlearn.attacks.learned_word import GUARDED, PROBES, Learning
-from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.attacks.embedding.concept_inversion import ConceptInversion, replaced, spaced
+from unlearn.attacks.embedding.learned_word import GUARDED, PROBES, Learning
+from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
+from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import Detector
 from unlearn.errors import ArtifactError, ConfigError, IncompatibleError
-from unlearn.evaluation import generate
-from unlearn.images import ImageRequest
-from unlearn.methods.negative_prompt import NegativePromptGuard
-from unlearn.methods.sld import SLDGuard
+from unlearn.methods.guards.negative_prompt import NegativePromptGuard
+from unlearn.methods.guards.sld import SLDGuard
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard
 from unlearn.models.sampling import Sampler, draw
 from unlearn.models.words import Words, taught
+from unlearn.pipeline.evaluation import generate
+from unlearn.pipeline.stages import Attacked
 from unlearn.seeding import derive_seed, generator
-from unlearn.stages import Attacked
+from unlearn.store.artifacts import Store
 
 SAMPLER = Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
 NEGATIVE = NegativePromptGuard(text="church")

@@ -7,21 +7,21 @@ import torch
 from test_concept_inversion import inversion as cce
 from test_gradient_attack import small as gradients
 
-from unlearn.artifacts import Store
 from unlearn.attacks.attack import AdversarialPrompts, Target
 from unlearn.attacks.guesses import Guess, GuessingAttack
 from unlearn.attacks.objectives import DetectorScore
 from unlearn.attacks.random_tokens import RandomTokens
 from unlearn.attacks.searches import RandomSearch
 from unlearn.attacks.spaces import AddedTokens
-from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
 from unlearn.errors import UnlearnError
-from unlearn.evaluation import attack
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler
-from unlearn.outcome import _attack
+from unlearn.pipeline.evaluation import attack
+from unlearn.pipeline.outcome import _attack
 from unlearn.seeding import generator
+from unlearn.store.artifacts import Store
 
 #: A random model's images show nothing.
 pytestmark = pytest.mark.filterwarnings("ignore:attack. the original model's images show")

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from unlearn.attacks.findings import Finding, gathered, kept
-from unlearn.concepts import PromptSet
+from unlearn.concepts.concept import PromptSet
 from unlearn.errors import ArtifactError, UnlearnWarning
 
 FOUND = [Finding("é a church", 3, 40, True, (0.5, 0.25)), Finding("b", 1, 20, False, None)]

@@ -14,12 +14,12 @@ from tiny_checkpoint import tiny_settings
 from torch.nn.functional import one_hot
 
 from unlearn.attacks.attack import AdversarialPrompts, Target
-from unlearn.attacks.attempts import Attempt
-from unlearn.attacks.gradient_attack import P4D, UnlearnDiffAtk
-from unlearn.attacks.noise_matching import Bank, Case, NoiseMatching
+from unlearn.attacks.gradient.attempts import Attempt
+from unlearn.attacks.gradient.gradient_attack import P4D, UnlearnDiffAtk
+from unlearn.attacks.gradient.noise_matching import Bank, Case, NoiseMatching
+from unlearn.attacks.gradient.token_searches import NearestTokens, TokenDistributions, simplex
 from unlearn.attacks.spaces import AddedTokens
-from unlearn.attacks.token_searches import NearestTokens, TokenDistributions, simplex
-from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
 from unlearn.errors import ConfigError, IncompatibleError
 from unlearn.models.erasure import Erasure

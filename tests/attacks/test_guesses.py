@@ -11,16 +11,16 @@ from test_sneaky_prompt import sneaky
 from test_sneaky_prompt import target_of as judged
 from test_text_attack import PLAIN, mma, ringabell
 
-from unlearn.artifacts import Store
 from unlearn.attacks.attack import Attack, Target
 from unlearn.attacks.findings import Finding, gathered
 from unlearn.attacks.guesses import Guess, GuessingAttack, guessed, load, save
-from unlearn.concepts import Concept, ConceptSet
+from unlearn.concepts.concept import Concept, ConceptSet
 from unlearn.errors import ArtifactError, ConfigError, UnlearnError
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler
+from unlearn.pipeline.stages import Erased, attack
 from unlearn.seeding import generator
-from unlearn.stages import Erased, attack
+from unlearn.store.artifacts import Store
 
 SEEN: list[tuple[str, Erasure]] = []
 EVERY = pytest.mark.parametrize("kind", [ringabell, mma, sneaky])
@@ -194,7 +194,7 @@ def test_refuses_settings_that_mean_nothing(kind, key, least, given):
 
 
 def test_a_search_that_may_take_nothing_says_so(tiny, monkeypatch):
-    monkeypatch.setattr("unlearn.attacks.text_attack.concept_words", lambda concepts: [])  # noqa: ARG005
-    monkeypatch.setattr("unlearn.attacks.replaced_words.concept_words", lambda concepts: [""])  # noqa: ARG005
+    monkeypatch.setattr("unlearn.attacks.text.text_attack.concept_words", lambda concepts: [])  # noqa: ARG005
+    monkeypatch.setattr("unlearn.attacks.text.replaced_words.concept_words", lambda concepts: [""])  # noqa: ARG005
     with pytest.raises(UnlearnError, match=r"none of \d+ candidates can be taken: raise search\.rounds"):
         sneaky().guess(judged(tiny), PLAIN.limited(1), generator(3))

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from unlearn import evaluation
-from unlearn.artifacts import Store
 from unlearn.attacks.attack import Target
 from unlearn.attacks.replay import Replay
-from unlearn.concepts import Concept, ConceptSet, PromptSet
-from unlearn.config import composed, resolve
+from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
+from unlearn.config.compose import composed, resolve
 from unlearn.errors import ConfigError
+from unlearn.pipeline import evaluation
 from unlearn.seeding import generator
+from unlearn.store.artifacts import Store
 
 PLAIN = PromptSet(
     "attack:x", ("a", "b", "c", "d"), (1, 2, 3, 4), ("",) * 4, ("church", "cat", "church", "church")

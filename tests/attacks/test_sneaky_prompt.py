@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from unlearn.attacks.attack import Target
-from unlearn.attacks.greedy import Greedy
-from unlearn.attacks.replaced_words import Likeness, parts_of_words, replaced
-from unlearn.attacks.sneaky_prompt import SneakyPrompt
 from unlearn.attacks.spaces import concept_words, content
-from unlearn.attacks.text_objectives import EndCosine
-from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.attacks.text.greedy import Greedy
+from unlearn.attacks.text.replaced_words import Likeness, parts_of_words, replaced
+from unlearn.attacks.text.sneaky_prompt import SneakyPrompt
+from unlearn.attacks.text.text_objectives import EndCosine
+from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler

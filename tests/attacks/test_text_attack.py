@@ -10,13 +10,13 @@ import torch
 from golden_cases import golden_case, relative
 
 from unlearn.attacks.attack import Target
-from unlearn.attacks.coordinate_gradient import CoordinateGradient
-from unlearn.attacks.genetic import Genetic, crossed, mutated
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.spaces import AddedTokens, concept_words, content, parts, stable_words
-from unlearn.attacks.text_attack import Encoded, MMADiffusion, Read, RingABell
-from unlearn.attacks.text_objectives import EndCosine, ShiftedEmbedding, direction
-from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.attacks.text.coordinate_gradient import CoordinateGradient
+from unlearn.attacks.text.genetic import Genetic, crossed, mutated
+from unlearn.attacks.text.text_attack import Encoded, MMADiffusion, Read, RingABell
+from unlearn.attacks.text.text_objectives import EndCosine, ShiftedEmbedding, direction
+from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler
 from unlearn.seeding import generator

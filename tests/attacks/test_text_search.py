@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unlearn.attacks.coordinate_gradient import CoordinateGradient, likely_swaps
-from unlearn.attacks.genetic import Genetic, crossed, mutated
-from unlearn.attacks.greedy import Greedy
-from unlearn.attacks.text_search import Losses, minimise
+from unlearn.attacks.text.coordinate_gradient import CoordinateGradient, likely_swaps
+from unlearn.attacks.text.genetic import Genetic, crossed, mutated
+from unlearn.attacks.text.greedy import Greedy
+from unlearn.attacks.text.text_search import Losses, minimise
 from unlearn.seeding import generator
 
 WORDS, TOKENS = 40, 3

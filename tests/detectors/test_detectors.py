@@ -7,7 +7,8 @@ import types
 import pytest
 import torch
 
-from unlearn.detectors import DETECTORS, pocket
+from unlearn.catalogue import DETECTORS
+from unlearn.detectors import pocket
 from unlearn.detectors.detector import Detector, ImageFeatures, ImageText, read_reference
 from unlearn.detectors.imagenet import ImageNetClassifier
 from unlearn.detectors.inception import Inception

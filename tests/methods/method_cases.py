@@ -8,7 +8,7 @@ import pytest
 import torch
 from golden_cases import golden_case, relative
 
-from unlearn.concepts import Concept, ConceptSet
+from unlearn.concepts.concept import Concept, ConceptSet
 from unlearn.methods.method import Context, Meter
 
 __all__ = ["concept_set", "configured", "golden_case", "interrupted", "relative"]
@@ -19,7 +19,7 @@ def configured(name: str, *overrides: str, world: str = "sd"):
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
 
-    from unlearn.config import register_schemas
+    from unlearn.config.compose import register_schemas
 
     register_schemas()
     model = [f"+model.world={world}", "+model.sampler.resolution=32", "+model.sampler.batch_size=4"]
@@ -55,7 +55,7 @@ def interrupted(model, method, concepts, folder, monkeypatch, *stops: int, until
     def run(name: str, stop: int | None = None):
         def log(_values, step):
             monkeypatch.setattr(
-                "unlearn.methods.training.CHECKPOINT_SECONDS", 0 if step < until else math.inf
+                "unlearn.methods.training.loop.CHECKPOINT_SECONDS", 0 if step < until else math.inf
             )
             if step == stop:
                 raise KeyboardInterrupt

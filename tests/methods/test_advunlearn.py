@@ -13,16 +13,16 @@ from method_cases import concept_set, configured, golden_case, relative
 from tiny_checkpoint import tiny_settings, write_tiny
 from torch import nn
 
-from unlearn.concepts import ConceptSet
+from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ConfigError
-from unlearn.methods import soft_prompt
-from unlearn.methods.advunlearn import AdvUnlearn, Duel, Latest
 from unlearn.methods.captions import captions, everyday
 from unlearn.methods.method import Context, Meter
-from unlearn.methods.states import States
-from unlearn.models.export import export
-from unlearn.models.model import Erasure
-from unlearn.models.parameters import select
+from unlearn.methods.training.advunlearn import soft_prompt
+from unlearn.methods.training.advunlearn.advunlearn import AdvUnlearn, Duel, Latest
+from unlearn.methods.training.material.states import States
+from unlearn.models.erasure import Erasure
+from unlearn.models.files.export import export
+from unlearn.models.weights.parameters import select
 
 SMALL = (
     "steps=4",
@@ -158,7 +158,7 @@ def duel(tiny, context, monkeypatch):
         kept.update(duel=step.__self__)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("unlearn.methods.advunlearn.fit", fit)
+    monkeypatch.setattr("unlearn.methods.training.advunlearn.advunlearn.fit", fit)
     with pytest.raises(KeyboardInterrupt):
         method.erase(tiny, concepts, context)
     with select(tiny, method.trained(tiny)) as selection:
@@ -510,7 +510,10 @@ def test_captions_leave_out_the_concept(tiny, context, monkeypatch):
     said.clear()
     shutil.rmtree(context.scratch)
     context.scratch.mkdir()
-    monkeypatch.setattr("unlearn.methods.advunlearn.everyday", lambda _: [*objects[:3], "a photo of a dog"])
+    monkeypatch.setattr(
+        "unlearn.methods.training.advunlearn.advunlearn.everyday",
+        lambda _: [*objects[:3], "a photo of a dog"],
+    )
     small("retain_trajectories=40", "retain_objects=true").erase(tiny, concepts, context)
     assert set(objects[:3]) < set(said)
     assert len(set(said)) == len(said)
@@ -518,7 +521,7 @@ def test_captions_leave_out_the_concept(tiny, context, monkeypatch):
 
 @pytest.mark.parametrize("overrides", [(), ("attack.start=latest", "attack.every=2")])
 def test_interrupted_and_resumed_is_undisturbed(overrides, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn.methods.training.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("unlearn.methods.training.loop.CHECKPOINT_SECONDS", 0)
     method, concepts = small("steps=6", *overrides), concept_set("church", "cat")
 
     def run(name: str, stop: int | None = None):

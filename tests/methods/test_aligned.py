@@ -8,8 +8,8 @@ import pytest
 import torch
 from method_cases import concept_set
 
-from unlearn.concepts import Concept, ConceptSet
-from unlearn.methods.aligned import aligned, drawn
+from unlearn.concepts.concept import Concept, ConceptSet
+from unlearn.methods.training.material.aligned import aligned, drawn
 from unlearn.models.sampling import Sampler, sample
 
 TEMPLATES = ["a photo of {a}", "{} on a hill", "a drawing of {a}"]

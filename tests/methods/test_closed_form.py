@@ -7,8 +7,8 @@ import torch
 from method_cases import relative
 
 from unlearn.errors import ConfigError
-from unlearn.methods.closed_form import condensed, gram, mean_gram, solve
-from unlearn.models.maps import apply_map
+from unlearn.methods.closed_form.solver import condensed, gram, mean_gram, solve
+from unlearn.models.weights.maps import apply_map
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:

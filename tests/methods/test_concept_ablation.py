@@ -8,13 +8,13 @@ import pytest
 import torch
 from method_cases import concept_set, configured, golden_case, interrupted, relative
 
-from unlearn.concepts import ConceptSet
-from unlearn.methods import concept_ablation
-from unlearn.methods.anchors import Anchors
+from unlearn.concepts.concept import ConceptSet
 from unlearn.methods.method import Context
-from unlearn.methods.pool import Noised
-from unlearn.models.parameters import matching, select
+from unlearn.methods.training import concept_ablation
+from unlearn.methods.training.material.anchors import Anchors
+from unlearn.methods.training.material.pool import Noised
 from unlearn.models.start_token import start_token_detached
+from unlearn.models.weights.parameters import matching, select
 
 
 @pytest.mark.golden

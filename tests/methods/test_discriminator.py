@@ -7,7 +7,7 @@ import torch
 from golden_cases import golden_case, relative
 from torch import nn
 
-from unlearn.methods.discriminator import Discriminator, Opponent, recognised, unrecognised
+from unlearn.methods.training.doco.discriminator import Discriminator, Opponent, recognised, unrecognised
 
 
 def generator(seed: int = 0) -> torch.Generator:

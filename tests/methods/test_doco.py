@@ -12,14 +12,14 @@ from method_cases import concept_set, configured, interrupted
 from tiny_checkpoint import tiny_settings, write_tiny
 
 from unlearn.errors import ConfigError
-from unlearn.methods import doco
-from unlearn.methods.anchors import Anchors
-from unlearn.methods.discriminator import Opponent
-from unlearn.methods.pool import Noised
-from unlearn.methods.predicted import Predicted
-from unlearn.methods.training import fit
-from unlearn.models.parameters import matching, select
+from unlearn.methods.training.doco import doco
+from unlearn.methods.training.doco.discriminator import Opponent
+from unlearn.methods.training.doco.predicted import Predicted
+from unlearn.methods.training.loop import fit
+from unlearn.methods.training.material.anchors import Anchors
+from unlearn.methods.training.material.pool import Noised
 from unlearn.models.start_token import start_token_detached
+from unlearn.models.weights.parameters import matching, select
 
 
 def small(*overrides: str, name: str = "doco") -> doco.DoCo:

@@ -12,15 +12,15 @@ import torch
 from method_cases import concept_set, configured
 from tiny_checkpoint import assert_untouched, state
 
-from unlearn.concepts import ConceptSet
+from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import IncompatibleError
-from unlearn.methods.duge import DUGE, distance
-from unlearn.methods.lessons import Batch, Course, Lesson
 from unlearn.methods.method import Meter
-from unlearn.models.attention import outputs
+from unlearn.methods.training.duge.duge import DUGE, distance
+from unlearn.methods.training.duge.lessons import Batch, Course, Lesson
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard
-from unlearn.models.parameters import matching, select
+from unlearn.models.weights.attention import outputs
+from unlearn.models.weights.parameters import matching, select
 
 SMALL = (
     "steps=6",
@@ -182,7 +182,7 @@ def test_the_share_of_earlier_concepts(share, rows, context):
 
 
 def test_what_is_erased_leaves_the_memory(context):
-    from unlearn.choice import ConceptChoice
+    from unlearn.concepts.choice import ConceptChoice
 
     church, cat = (
         concept_set(name, retain=[other, "house"]).erase[name]
@@ -289,7 +289,7 @@ def test_what_the_regularisation_pulls_to(reference, tiny):
 
 @pytest.mark.parametrize("reference", ["original", "previous"])
 def test_interrupted_and_resumed_is_undisturbed(reference, tiny, tmp_path, context, monkeypatch):
-    monkeypatch.setattr("unlearn.methods.training.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("unlearn.methods.training.loop.CHECKPOINT_SECONDS", 0)
     method = small(f"reference={reference}")
     before, original = moved(tiny, method, by=0.01), state(tiny)
 

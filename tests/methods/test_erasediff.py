@@ -6,9 +6,9 @@ import pytest
 import torch
 from method_cases import concept_set, configured, interrupted
 
-from unlearn.methods.erasediff import EraseDiff
-from unlearn.methods.relabelling import Relabelling, losses
-from unlearn.models.parameters import select
+from unlearn.methods.training.erasediff import EraseDiff
+from unlearn.methods.training.material.relabelling import Relabelling, losses
+from unlearn.models.weights.parameters import select
 
 
 def small(*overrides: str) -> EraseDiff:
@@ -46,7 +46,7 @@ def test_a_weight_that_falls_as_the_gradients_agree(tiny, context):
 
 
 def test_gradients_that_agree_enough_are_the_retaining_one(tiny, context, monkeypatch):
-    monkeypatch.setattr("unlearn.methods.surgery.Conflict.cosine", 0.2)
+    monkeypatch.setattr("unlearn.methods.training.surgery.Conflict.cosine", 0.2)
     step, _, h = found(tiny, small("weight=null", "eta=0.1"), context)
     assert step.values["weight"] == 0
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-8) for a, b in zip(step.gradients, h, strict=True))

@@ -8,10 +8,10 @@ import pytest
 import torch
 from method_cases import concept_set, configured, golden_case, relative
 
-from unlearn.methods import esd
 from unlearn.methods.method import Context, Meter
-from unlearn.models.parameters import matching, select
+from unlearn.methods.training import esd
 from unlearn.models.sampling import sample
+from unlearn.models.weights.parameters import matching, select
 
 VARIANTS = {"esd-x": "esd", "esd-u": "esd_u", "esd-x-strict": "esd_x_strict"}
 
@@ -133,7 +133,7 @@ def test_interrupted_and_resumed_is_undisturbed(refresh, checkpointed, tiny, tmp
     def run(name: str, stop: int | None = None):
         def log(_values, step):
             monkeypatch.setattr(
-                "unlearn.methods.training.CHECKPOINT_SECONDS", 0 if step < checkpointed else math.inf
+                "unlearn.methods.training.loop.CHECKPOINT_SECONDS", 0 if step < checkpointed else math.inf
             )
             if step == stop:
                 raise KeyboardInterrupt

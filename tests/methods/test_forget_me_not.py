@@ -9,11 +9,11 @@ import pytest
 import torch
 from method_cases import concept_set, configured, interrupted
 
-from unlearn.concepts import ConceptSet
-from unlearn.methods import forget_me_not
-from unlearn.methods.pool import Noised, shuffled
-from unlearn.models.attention import recorded
-from unlearn.models.parameters import select
+from unlearn.concepts.concept import ConceptSet
+from unlearn.methods.training import forget_me_not
+from unlearn.methods.training.material.pool import Noised, shuffled
+from unlearn.models.weights.attention import recorded
+from unlearn.models.weights.parameters import select
 
 
 def small(*overrides: str) -> forget_me_not.ForgetMeNot:

@@ -8,18 +8,25 @@ import pytest
 import torch
 from method_cases import concept_set, configured, golden_case, relative
 
-from unlearn.concepts import ConceptSet
+from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ConfigError
-from unlearn.methods import training
-from unlearn.methods.closed_form import mean_gram
-from unlearn.methods.fusion import Adapter, Kept, fused, refinement
-from unlearn.methods.mace import MACE
+from unlearn.methods.closed_form.mace.fusion import Adapter, Kept, fused, refinement
+from unlearn.methods.closed_form.mace.mace import MACE
+from unlearn.methods.closed_form.mace.suppression import (
+    Images,
+    Trainer,
+    attended,
+    drawn,
+    looked_at,
+    timestep_law,
+)
+from unlearn.methods.closed_form.solver import mean_gram
 from unlearn.methods.method import Context
 from unlearn.methods.phrases import aligned, phrases
-from unlearn.methods.suppression import Images, Trainer, attended, drawn, looked_at, timestep_law
-from unlearn.models.adapters import adapted
-from unlearn.models.attention import recorded
-from unlearn.models.parameters import matching
+from unlearn.methods.training import loop as training
+from unlearn.models.weights.adapters import adapted
+from unlearn.models.weights.attention import recorded
+from unlearn.models.weights.parameters import matching
 
 FEW = ("kinds.object.steps=2", "images=2", "sampler.steps=2")
 
@@ -422,7 +429,7 @@ def test_additions_are_those_of_merged_weights_sample_by_sample(tiny, trainer):
     latents, t, prompts = two.images.latents[:, 0], torch.tensor(300), tiny.encode(["church", "cat"])
     with adapted(tiny, factors):
         together = tiny.predict(latents, t, prompts)
-    from unlearn.models.model import Erasure
+    from unlearn.models.erasure import Erasure
 
     own = matching(tiny, "cross_attention_kv")
     for i in range(2):

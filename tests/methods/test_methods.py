@@ -10,12 +10,12 @@ import torch
 from method_cases import concept_set, configured
 from tiny_checkpoint import tiny_settings
 
-from unlearn.concepts import ConceptSet
+from unlearn.catalogue import METHODS
+from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ConfigError, IncompatibleError
-from unlearn.methods import METHODS
 from unlearn.models.erasure import Erasure
-from unlearn.models.parameters import matching
 from unlearn.models.sampling import Sampler, draw
+from unlearn.models.weights.parameters import matching
 
 FEW_STEPS = {
     "esd": ("steps=2", "batch_size=2", "states=1", "sampler.steps=3"),

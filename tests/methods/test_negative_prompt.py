@@ -6,10 +6,10 @@ import pytest
 import torch
 from method_cases import concept_set, configured
 
-from unlearn.concepts import ConceptSet
+from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ConfigError
-from unlearn.methods.negative_prompt import NegativePromptGuard
-from unlearn.methods.wording import Wording
+from unlearn.methods.guards.negative_prompt import NegativePromptGuard
+from unlearn.methods.guards.wording import Wording
 from unlearn.models.sampling import Sampler, draw, sample
 
 SAMPLER = Sampler(scheduler="ddim", steps=4, guidance=3.0, resolution=32, batch_size=4)

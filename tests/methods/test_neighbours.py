@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unlearn.methods.neighbours import Shell, root
+from unlearn.methods.closed_form.realera.neighbours import Shell, root
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -9,9 +9,9 @@ import torch
 from method_cases import concept_set, configured
 
 from scripts.bench.training import Plain, advunlearn_gradients, doco_gradients, esd_gradients, opened
-from unlearn.methods import doco
-from unlearn.methods.advunlearn import Duel
-from unlearn.methods.discriminator import Opponent
+from unlearn.methods.training.advunlearn.advunlearn import Duel
+from unlearn.methods.training.doco import doco
+from unlearn.methods.training.doco.discriminator import Opponent
 from unlearn.models.model import Conditioning
 from unlearn.models.start_token import start_token_detached
 

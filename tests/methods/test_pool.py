@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unlearn.methods.pool import Noised, clean_latents, shuffled
+from unlearn.methods.training.material.pool import Noised, clean_latents, shuffled
 from unlearn.models.sampling import Sampler
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from method_cases import concept_set, configured
 
-from unlearn.methods.anchors import Anchors
-from unlearn.methods.predicted import Predicted
-from unlearn.models.parameters import select
+from unlearn.methods.training.doco.predicted import Predicted
+from unlearn.methods.training.material.anchors import Anchors
+from unlearn.models.weights.parameters import select
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_every_prediction_is_of_its_latents_and_its_sentence(tiny, context, anch
 
 
 def test_the_sentence_to_erase_is_a_partner_of_the_image_s_own(tiny, context, anchors):
-    from unlearn.methods.predicted import _scenes
+    from unlearn.methods.training.doco.predicted import _scenes
 
     _, _, erased, anchored = _scenes(tiny, anchors, torch.arange(10), context)
     for k in range(10):

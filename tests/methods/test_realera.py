@@ -11,15 +11,15 @@ import torch
 from method_cases import concept_set, configured, relative
 
 from unlearn.errors import ConfigError
-from unlearn.methods.alignment import Alignment, moved
-from unlearn.methods.closed_form import TextRows
+from unlearn.methods.closed_form.realera.alignment import Alignment, moved
+from unlearn.methods.closed_form.realera.neighbours import Shell
+from unlearn.methods.closed_form.realera.realera import RealEra
+from unlearn.methods.closed_form.solver import TextRows
+from unlearn.methods.closed_form.uce import Rows
 from unlearn.methods.method import Meter
-from unlearn.methods.neighbours import Shell
-from unlearn.methods.realera import RealEra
-from unlearn.methods.uce import Rows
-from unlearn.models.adapters import adapted
 from unlearn.models.model import Conditioning
-from unlearn.models.parameters import matching, select
+from unlearn.models.weights.adapters import adapted
+from unlearn.models.weights.parameters import matching, select
 
 SMALL = (
     "neighbours.count=4",
@@ -246,7 +246,7 @@ def test_no_forward_is_wasted(tiny, context):
 
 
 def test_interrupted_and_resumed_is_undisturbed(tiny, tmp_path, context, monkeypatch):
-    monkeypatch.setattr("unlearn.methods.training.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("unlearn.methods.training.loop.CHECKPOINT_SECONDS", 0)
     method = small()
 
     def run(name: str, stop: int | None = None):

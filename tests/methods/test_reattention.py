@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from unlearn.methods.reattention import ReAttention, damped
+from unlearn.methods.guards.safree.reattention import ReAttention, damped
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -7,12 +7,12 @@ import torch
 from method_cases import concept_set, configured, golden_case, relative
 from test_uce import pairs
 
-from unlearn.concepts import ConceptSet
+from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ConfigError
-from unlearn.methods.closed_form import gram
-from unlearn.methods.rece import EMBEDDINGS, Layers, revive
-from unlearn.models.maps import apply_map
-from unlearn.models.parameters import matching
+from unlearn.methods.closed_form.rece import EMBEDDINGS, Layers, revive
+from unlearn.methods.closed_form.solver import gram
+from unlearn.models.weights.maps import apply_map
+from unlearn.models.weights.parameters import matching
 
 
 def golden_rece(case, *overrides: str):

@@ -6,9 +6,9 @@ import pytest
 import torch
 from method_cases import concept_set
 
-from unlearn.methods.aligned import aligned
-from unlearn.methods.pool import Noised, shuffled
-from unlearn.methods.relabelling import Relabelling, losses
+from unlearn.methods.training.material.aligned import aligned
+from unlearn.methods.training.material.pool import Noised, shuffled
+from unlearn.methods.training.material.relabelling import Relabelling, losses
 from unlearn.models.sampling import Sampler
 
 SAMPLER = Sampler(scheduler="ddim", steps=3, guidance=3.0, resolution=32, batch_size=4)

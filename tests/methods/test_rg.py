@@ -10,12 +10,12 @@ from golden_cases import golden_case, relative
 from method_cases import concept_set, configured, interrupted
 from tiny_checkpoint import tiny_settings, write_tiny
 
-from unlearn.methods import rg
-from unlearn.methods.aligned import Images
-from unlearn.methods.pool import Noised, shuffled
-from unlearn.methods.surgery import Conflict, restricted
-from unlearn.methods.training import Composed, Optimizer, fit
-from unlearn.models.parameters import Selection, matching, select
+from unlearn.methods.training import rg
+from unlearn.methods.training.loop import Composed, Optimizer, fit
+from unlearn.methods.training.material.aligned import Images
+from unlearn.methods.training.material.pool import Noised, shuffled
+from unlearn.methods.training.surgery import Conflict, restricted
+from unlearn.models.weights.parameters import Selection, matching, select
 
 
 def small(*overrides: str, name: str = "rg") -> rg.RG:

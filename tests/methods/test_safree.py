@@ -10,9 +10,9 @@ import torch
 from golden_cases import resolution
 from method_cases import concept_set, configured, golden_case, relative
 
-from unlearn.concepts import ConceptSet
+from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ConfigError
-from unlearn.methods.safree import Replacement, SAFREEGuard, last_step, outstanding
+from unlearn.methods.guards.safree.safree import Replacement, SAFREEGuard, last_step, outstanding
 from unlearn.methods.subspaces import basis, contents, off, onto, pooled
 from unlearn.models.sampling import Sampler, draw, sample
 
@@ -197,7 +197,7 @@ def test_without_triggers_it_is_the_negative_prompt_alone(tiny):
     assert tiny.forwards - before == 2 * 4 * 2
     expected = configured("negative_prompt").wording
     assert expected.template == "{}"
-    from unlearn.methods.negative_prompt import NegativePromptGuard
+    from unlearn.methods.guards.negative_prompt import NegativePromptGuard
 
     assert torch.equal(found, images(tiny, prompts, NegativePromptGuard(text="nudity")))
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from method_cases import concept_set, configured, golden_case, interrupted
 
-from unlearn.methods import salun
-from unlearn.methods.aligned import aligned
-from unlearn.methods.pool import Noised, shuffled
-from unlearn.methods.relabelling import Relabelling
-from unlearn.models.parameters import matching, select
+from unlearn.methods.training import salun
+from unlearn.methods.training.material.aligned import aligned
+from unlearn.methods.training.material.pool import Noised, shuffled
+from unlearn.methods.training.material.relabelling import Relabelling
+from unlearn.models.weights.parameters import matching, select
 
 
 @pytest.mark.golden

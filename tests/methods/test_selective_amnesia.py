@@ -10,11 +10,11 @@ from method_cases import concept_set, configured, interrupted
 from safetensors.torch import load_file
 
 from unlearn.errors import ConfigError
-from unlearn.methods.aligned import drawn
-from unlearn.methods.anchors import Anchors
-from unlearn.methods.pool import Noised, shuffled
-from unlearn.methods.selective_amnesia import Held, SelectiveAmnesia
-from unlearn.models.parameters import matching, select
+from unlearn.methods.training.material.aligned import drawn
+from unlearn.methods.training.material.anchors import Anchors
+from unlearn.methods.training.material.pool import Noised, shuffled
+from unlearn.methods.training.selective_amnesia import Held, SelectiveAmnesia
+from unlearn.models.weights.parameters import matching, select
 
 
 def small(*overrides: str) -> SelectiveAmnesia:
@@ -140,7 +140,7 @@ def test_replayed_sentences_do_not_name_the_concept(tiny, context, monkeypatch):
         asked.extend(sentences)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("unlearn.methods.selective_amnesia.drawn", stop)
+    monkeypatch.setattr("unlearn.methods.training.selective_amnesia.drawn", stop)
     with pytest.raises(KeyboardInterrupt):
         small("replay=60").erase(tiny, concept_set("cat", retain=["a house cat", "house"]), context)
     assert len(asked) == 60

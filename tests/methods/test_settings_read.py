@@ -9,7 +9,7 @@ import torch
 from method_cases import concept_set, configured
 from test_methods import FEW_STEPS
 
-from unlearn.methods import METHODS
+from unlearn.catalogue import METHODS
 
 #: What keeps a part of the method from being left out, here on random predictions.
 WHOLE = {

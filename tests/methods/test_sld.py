@@ -12,7 +12,7 @@ from method_cases import concept_set, configured, golden_case, relative
 from tiny_checkpoint import tiny_settings, write_tiny
 
 from unlearn.errors import ConfigError
-from unlearn.methods.sld import Push, SLDGuard
+from unlearn.methods.guards.sld import Push, SLDGuard
 from unlearn.models.guards import Step
 from unlearn.models.sampling import Sampler, draw, sample
 

@@ -7,14 +7,14 @@ import torch
 from method_cases import concept_set, configured, interrupted
 
 from unlearn.errors import ArtifactError, ConfigError
-from unlearn.methods import spm
-from unlearn.methods.membranes import Layers
-from unlearn.methods.states import scattered
-from unlearn.models.adapters import adapted
+from unlearn.methods.training import spm
+from unlearn.methods.training.material.states import scattered
+from unlearn.methods.training.membranes import Layers
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import Conditioning
-from unlearn.models.parameters import matching
 from unlearn.models.sampling import Sampler, draw
+from unlearn.models.weights.adapters import adapted
+from unlearn.models.weights.parameters import matching
 
 SAMPLER = Sampler(scheduler="ddim", steps=4, guidance=3.0, resolution=32, batch_size=4)
 

@@ -7,7 +7,7 @@ import torch
 
 from unlearn.errors import ArtifactError
 from unlearn.methods.method import Meter
-from unlearn.methods.states import draw, once, scattered
+from unlearn.methods.training.material.states import draw, once, scattered
 from unlearn.models.model import Conditioning
 from unlearn.models.sampling import Sampler, sample
 

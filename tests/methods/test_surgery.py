@@ -6,7 +6,7 @@ import pytest
 import torch
 from golden_cases import golden_case, relative
 
-from unlearn.methods.surgery import Conflict, clipped, protected, restricted
+from unlearn.methods.training.surgery import Conflict, clipped, protected, restricted
 
 SHAPES = ((5, 4), (7,), (3, 2, 2, 2))
 

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from unlearn.errors import ArtifactError, IncompatibleError, UnlearnError
-from unlearn.methods import training
 from unlearn.methods.method import Meter
-from unlearn.methods.training import Composed, Optimizer, fit
-from unlearn.models.parameters import Selection
+from unlearn.methods.training import loop as training
+from unlearn.methods.training.loop import Composed, Optimizer, fit
+from unlearn.models.weights.parameters import Selection
 
 
 def selection(dtype: torch.dtype = torch.float32) -> Selection:

@@ -8,14 +8,14 @@ import pytest
 import torch
 from method_cases import concept_set, configured, golden_case, relative
 
-from unlearn.concepts import Concept, ConceptSet
+from unlearn.concepts.concept import Concept, ConceptSet
 from unlearn.errors import ConfigError
-from unlearn.methods import trce
-from unlearn.methods.closed_form import TextRows, mean_gram
+from unlearn.methods.closed_form.solver import TextRows, mean_gram
+from unlearn.methods.closed_form.trce import trce
+from unlearn.methods.closed_form.trce.steering import contrast, distance
 from unlearn.methods.method import Meter
-from unlearn.methods.steering import contrast, distance
 from unlearn.models.model import Conditioning
-from unlearn.models.parameters import matching, select
+from unlearn.models.weights.parameters import matching, select
 
 SMALL = (
     "steering.kinds=[object]",
@@ -328,7 +328,7 @@ def test_steering_moves_the_prediction_towards_the_anchor(tiny, context):
 
 
 def test_interrupted_and_resumed_is_undisturbed(tiny, tmp_path, context, monkeypatch):
-    monkeypatch.setattr("unlearn.methods.training.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("unlearn.methods.training.loop.CHECKPOINT_SECONDS", 0)
     method = small(name="trce_released")
 
     def run(name: str, stop: int | None = None):

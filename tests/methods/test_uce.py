@@ -6,10 +6,10 @@ import pytest
 import torch
 from method_cases import concept_set, configured, golden_case, relative
 
-from unlearn.concepts import Concept, ConceptSet
-from unlearn.methods.closed_form import TextRows
-from unlearn.models.maps import compose
+from unlearn.concepts.concept import Concept, ConceptSet
+from unlearn.methods.closed_form.solver import TextRows
 from unlearn.models.model import Conditioning
+from unlearn.models.weights.maps import compose
 
 CASES_2025 = ["object_preserve", "style_to_art", "style_to_empty", "object_expand_prompts", "multi_five"]
 CASES_2023 = ["object_retain", "style_to_empty", "tensor_technique"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
+from unlearn.concepts.images import ImageRequest, ImageSet, image_name, write_image
 from unlearn.detectors.detector import Detector, ImageText
-from unlearn.images import ImageRequest, ImageSet, image_name, write_image
 from unlearn.metrics.metric import Evidence
 
 LABELS = ("church", "cat", "house")

@@ -10,10 +10,10 @@ import torch
 from colour_world import Broken, ColourClip, Colours, concept, picture
 
 from unlearn.attacks.attack import AdversarialPrompts
-from unlearn.concepts import ConceptSet
+from unlearn.catalogue import METRICS
+from unlearn.concepts.concept import ConceptSet
+from unlearn.concepts.images import ImageRequest
 from unlearn.errors import UnlearnError
-from unlearn.images import ImageRequest
-from unlearn.metrics import METRICS
 from unlearn.metrics.alignment import CLIPScore
 from unlearn.metrics.classification import ConceptAccuracy
 from unlearn.metrics.detection import DetectionRate
@@ -271,7 +271,7 @@ def test_the_worst_case_is_over_what_all_attacks_tried(build):
 
 def test_a_run_doubts_a_detector_that_fires_on_the_original_s_neighbours(build):
     """From the images of a run to the warning; what the others say is tested with the checks."""
-    from unlearn.stages import _doubts
+    from unlearn.pipeline.stages import _doubts
 
     attacks = {"random": SimpleNamespace(control=False, white_box=True)}
 

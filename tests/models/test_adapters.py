@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unlearn.models.adapters import Strengths, adapted, added, unpacked
-from unlearn.models.parameters import matching
+from unlearn.models.weights.adapters import Strengths, adapted, added, unpacked
+from unlearn.models.weights.parameters import matching
 
 PATTERNS = ["unet.*attentions.*.weight", "!unet.*norm*"]
 

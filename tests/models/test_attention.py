@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from unlearn.models.attention import outputs
+from unlearn.models.weights.attention import outputs
 
 
 def test_outputs_are_those_of_every_block_with_gradients_and_leave_no_hook(tiny):

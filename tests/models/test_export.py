@@ -12,9 +12,9 @@ from safetensors import safe_open
 from tiny_checkpoint import assert_untouched, state, tiny_settings
 
 from unlearn.errors import ArtifactError, ConfigError, IncompatibleError, WriteError
-from unlearn.models.export import export
+from unlearn.models.erasure import Erasure
+from unlearn.models.files.export import export
 from unlearn.models.guards import Guard
-from unlearn.models.model import Erasure
 from unlearn.models.sampling import draw
 
 EDITED = (
@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_nothing_of_an_export(tiny, erasure, tmp_path, monkey
     def full(*_arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("unlearn.models.export._write_tokenizer", full)
+    monkeypatch.setattr("unlearn.models.files.export._write_tokenizer", full)
     (tmp_path / "there").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     for name in ("new", "there"):

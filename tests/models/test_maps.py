@@ -7,10 +7,11 @@ import torch
 from tiny_checkpoint import assert_untouched, state
 
 from unlearn.errors import IncompatibleError
+from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard
-from unlearn.models.maps import apply_map, chained, compose, lora, low_rank, mapped, undo
-from unlearn.models.model import Conditioning, Erasure
-from unlearn.models.parameters import matching
+from unlearn.models.model import Conditioning
+from unlearn.models.weights.maps import apply_map, chained, compose, lora, low_rank, mapped, undo
+from unlearn.models.weights.parameters import matching
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:

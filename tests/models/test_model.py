@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from tiny_checkpoint import assert_untouched, state, tiny_settings, write_tiny
 
 from unlearn.errors import ArtifactError, ConfigError
-from unlearn.models.model import Conditioning, Erasure
+from unlearn.models.erasure import Erasure
+from unlearn.models.model import Conditioning
 from unlearn.models.sampling import Sampler, sample
 
 KEY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"

@@ -7,8 +7,8 @@ import torch
 from tiny_checkpoint import assert_untouched, state
 
 from unlearn.errors import ConfigError
-from unlearn.models.model import Erasure
-from unlearn.models.parameters import SELECTIONS, drift, matching, select
+from unlearn.models.erasure import Erasure
+from unlearn.models.weights.parameters import SELECTIONS, drift, matching, select
 
 KEY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 

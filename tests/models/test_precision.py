@@ -10,12 +10,12 @@ from tiny_checkpoint import assert_untouched, state, tiny_settings
 from torch import nn
 
 from unlearn.errors import IncompatibleError
-from unlearn.models.adapters import adapted
-from unlearn.models.attention import outputs
-from unlearn.models.gradients import gradients_of
-from unlearn.models.model import Erasure
-from unlearn.models.parameters import select
+from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import draw
+from unlearn.models.weights.adapters import adapted
+from unlearn.models.weights.attention import outputs
+from unlearn.models.weights.gradients import gradients_of
+from unlearn.models.weights.parameters import select
 
 KEY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 HALVES = {"bfloat16": (torch.bfloat16, 0.05), "float16": (torch.float16, 0.005)}
@@ -181,7 +181,7 @@ def test_an_addition_that_is_gone_when_activations_are_recomputed_is_named(fruga
 
 
 def test_the_ways_to_save_are_not_part_of_what_a_run_is():
-    from unlearn.config import composed, signature
+    from unlearn.config.compose import composed, signature
 
     common = ["method=none", "tracker=none"]
     own = signature(composed(common))

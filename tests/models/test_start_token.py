@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from unlearn.models.parameters import select
 from unlearn.models.start_token import start_token_detached
+from unlearn.models.weights.parameters import select
 
 
 def gradients(model, selection, tokens: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from unlearn.models.text import run_tower
+from unlearn.models.families.text import run_tower
 
 PROMPTS = ["a photo of a cat", "", "a church beside a house"]
 

@@ -9,16 +9,16 @@ import torch
 from safetensors.torch import load_file
 from tiny_checkpoint import assert_untouched, state
 
-from unlearn.concepts import Concept, ConceptSet, PromptSet
+from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
 from unlearn.errors import ConfigError, UnlearnError
-from unlearn.methods import training
 from unlearn.methods.method import Context, Meter
-from unlearn.methods.pool import Noised, shuffled
-from unlearn.methods.training import Optimizer
+from unlearn.methods.training import loop as training
+from unlearn.methods.training.loop import Optimizer
+from unlearn.methods.training.material.pool import Noised, shuffled
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard
-from unlearn.models.parameters import select
 from unlearn.models.sampling import Sampler, Start, draw
+from unlearn.models.weights.parameters import select
 from unlearn.resurgence.quantisation import Quantisation, rounded
 from unlearn.resurgence.relearning import Relearning
 from unlearn.resurgence.resurgence import Subject

@@ -21,13 +21,14 @@ from torch import Tensor
 
 sys.path.pop(0)  # this folder, in which a module is called unlearn
 
-from unlearn import artifacts, evaluation, provenance, run
-from unlearn.attacks.gradient_attack import GradientAttack
+from unlearn.attacks.gradient.gradient_attack import GradientAttack
+from unlearn.catalogue import DETECTORS
 from unlearn.cli import main
-from unlearn.detectors import DETECTORS
 from unlearn.detectors.detector import ImageText
-from unlearn.methods import training
-from unlearn.models.sd import StableDiffusion
+from unlearn.methods.training import loop as training
+from unlearn.models.families.sd import StableDiffusion
+from unlearn.pipeline import evaluation, run
+from unlearn.store import artifacts, provenance
 
 
 @dataclass(kw_only=True)

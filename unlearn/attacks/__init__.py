@@ -1,20 +1,5 @@
-"""Attacks, by their name in ``conf/attack``."""
+"""Attacks on erased models: what they all are (:mod:`~unlearn.attacks.attack`), the controls, and what they
+share.
 
-from unlearn.attacks.attack import Attack
-from unlearn.attacks.concept_inversion import ConceptInversion
-from unlearn.attacks.gradient_attack import P4D, UnlearnDiffAtk
-from unlearn.attacks.random_tokens import RandomTokens
-from unlearn.attacks.replay import Replay
-from unlearn.attacks.sneaky_prompt import SneakyPrompt
-from unlearn.attacks.text_attack import MMADiffusion, RingABell
-
-ATTACKS: dict[str, type[Attack]] = {
-    "random_tokens": RandomTokens,
-    "unlearndiffatk": UnlearnDiffAtk,
-    "p4d": P4D,
-    "ringabell": RingABell,
-    "mma": MMADiffusion,
-    "sneaky": SneakyPrompt,
-    "cce": ConceptInversion,
-    "replay": Replay,
-}
+Each attack lies in the room of its kind; its name stands in :mod:`unlearn.catalogue`.
+"""

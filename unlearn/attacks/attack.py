@@ -19,11 +19,12 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from unlearn.concepts import ConceptSet, PromptSet
+from unlearn.concepts.concept import ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector
 from unlearn.detectors.reading import Failure, rows
 from unlearn.errors import ArtifactError, ConfigError, IncompatibleError, UnlearnError
-from unlearn.models.model import DiffusionModel, Erasure
+from unlearn.models.erasure import Erasure
+from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import Sampler, draw
 
 #: Images without the concept from which on there is nothing to aim at.

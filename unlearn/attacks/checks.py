@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack
-from unlearn.attacks.gradient_attack import GradientAttack
+from unlearn.attacks.gradient.gradient_attack import GradientAttack
 from unlearn.metrics.functional import mcnemar_p
 
 #: Share of a model's own images of neighbours that its detector may take for the concept.

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unlearn.attacks.attack import AdversarialPrompts
-from unlearn.concepts import PromptSet
+from unlearn.concepts.concept import PromptSet
 from unlearn.errors import ArtifactError, UnlearnWarning
-from unlearn.heard import own_warnings
-from unlearn.writing import write
+from unlearn.system.heard import own_warnings
+from unlearn.system.writing import write
 
 
 class Finding(NamedTuple):

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from unlearn.shortage import memory_short
+from unlearn.system.shortage import memory_short
 
 T = TypeVar("T")
 R = TypeVar("R")

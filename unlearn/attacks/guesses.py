@@ -23,8 +23,8 @@ from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
 from unlearn.attacks.findings import Finding, gathered, judged, kept
 from unlearn.attacks.objectives import DetectorScore
 from unlearn.attacks.prompt_attack import unseen_seed
-from unlearn.attacks.text_search import Hunt
-from unlearn.concepts import PromptSet
+from unlearn.attacks.text.text_search import Hunt
+from unlearn.concepts.concept import PromptSet
 from unlearn.errors import ArtifactError, UnlearnError
 from unlearn.models.sampling import Sampler
 

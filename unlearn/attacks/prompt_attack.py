@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
 from unlearn.attacks.findings import Finding, gathered, judged, kept
-from unlearn.concepts import PromptSet
+from unlearn.concepts.concept import PromptSet
 from unlearn.models.sampling import Sampler
 from unlearn.seeding import derive_seed
 from unlearn.seeding import generator as seeded

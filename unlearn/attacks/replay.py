@@ -14,9 +14,9 @@ from typing import ClassVar
 from torch import Generator
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
-from unlearn.concepts import ConceptSet, PromptSet
+from unlearn.concepts.concept import ConceptSet, PromptSet
+from unlearn.concepts.prompt_files import seed_of
 from unlearn.errors import ConfigError, UnlearnWarning, unknown
-from unlearn.prompt_files import seed_of
 
 
 @dataclass(frozen=True, slots=True)

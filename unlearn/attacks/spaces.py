@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from unlearn.attacks.attack import Target
 from unlearn.attacks.prompt_attack import Space
-from unlearn.concepts import ConceptSet
+from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import IncompatibleError, unknown
 
 PLACES = ("prefix", "suffix", "insert", "every", "replace")

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from unlearn.errors import ConfigError
-from unlearn.outputs import Leaving, remove, survey, unreferenced
+from unlearn.store.outputs import Leaving, remove, survey, unreferenced
 
 UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 

@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.commands.files import chosen_groups, is_group, options
-from unlearn.config import composed, resolve
+from unlearn.config.compose import composed, resolve
+from unlearn.config.idle import idle
 from unlearn.errors import ConfigError, unknown
-from unlearn.idle import idle
 
 LAUNCHERS = {"gpus": "hydra-joblib-launcher", "slurm": "hydra-submitit-launcher"}
 """Our launchers, and the package that each stands on; the extra that brings it has the launcher's name."""

@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Writes the folder, whole or not at all, and prints its path."""
     from unlearn.commands.rerun import check_model, configuration, erasure
-    from unlearn.models.export import check_free, export
+    from unlearn.models.files.export import check_free, export
 
     check_free(arguments.folder)
     config = configuration(arguments.run)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from unlearn.errors import ConfigError
-from unlearn.locks import held
-from unlearn.writing import write
+from unlearn.system.locks import held
+from unlearn.system.writing import write
 
 HYDRA = ".hydra"
 LOCK = ".unlearn.lock"

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from unlearn.errors import ConfigError
-from unlearn.writing import check_writable
+from unlearn.system.writing import check_writable
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +24,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Draws the images and prints the path of each."""
     from unlearn.commands.rerun import check_model, configuration, erasure
-    from unlearn.config import composed, resolve
-    from unlearn.images import write_image
+    from unlearn.concepts.images import write_image
+    from unlearn.config.compose import composed, resolve
     from unlearn.models.erasure import Erasure
     from unlearn.models.sampling import draw
 

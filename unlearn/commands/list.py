@@ -32,7 +32,7 @@ def _described(group: str, name: str) -> tuple[str, str]:
         worlds = tree_of(group, name).get("worlds", {}).values()
         phrases = [phrase for world in worlds for c in world["erase"].values() for phrase in c["phrases"]]
         return "", comment(group, name) or ", ".join(dict.fromkeys(phrases))
-    from unlearn.config import TABLES
+    from unlearn.catalogue import TABLES
 
     cls = TABLES[group].get(schema(group, name) or "")
     return getattr(cls, "paper", ""), comment(group, name) or (inspect.getdoc(cls) or "").split("\n", 1)[0]

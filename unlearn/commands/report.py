@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from unlearn.errors import ConfigError
-from unlearn.writing import check_writable
+from unlearn.system.writing import check_writable
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

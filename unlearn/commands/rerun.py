@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unlearn.errors import ArtifactError, ConfigError
-from unlearn.results import read_results
+from unlearn.store.results import read_results
 
 if TYPE_CHECKING:
-    from unlearn.config import RunConfig
-    from unlearn.models.model import Erasure
+    from unlearn.config.compose import RunConfig
+    from unlearn.models.erasure import Erasure
 
 
 def configuration(folder: Path) -> RunConfig:
@@ -23,7 +23,7 @@ def configuration(folder: Path) -> RunConfig:
     """
     import yaml
 
-    from unlearn.config import composed, resolve
+    from unlearn.config.compose import composed, resolve
 
     if not folder.is_dir():
         raise ConfigError(f"{folder}: is no folder. Give the folder of a finished run.")
@@ -45,8 +45,8 @@ def check_model(folder: Path, config: RunConfig) -> None:
     Raises:
         ArtifactError: If its files are others now, or the erasure is gone.
     """
-    from unlearn.artifacts import INPUTS
-    from unlearn.digests import digest_of
+    from unlearn.store.artifacts import INPUTS
+    from unlearn.store.digests import digest_of
 
     try:
         known = json.loads((_artifact(folder) / INPUTS).read_text(encoding="utf-8"))["source"]["weights"]

@@ -1,4 +1,6 @@
-"""``unlearn run``: hands the command line to Hydra, and each of its jobs to :func:`unlearn.run.run`."""
+"""``unlearn run``: hands the command line to Hydra, and each of its jobs to
+:func:`unlearn.pipeline.run.run`.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.commands.folder import RunFolder, check_ours, check_sweep
-from unlearn.confidential import Filter, redacted, stated
-from unlearn.config import RunConfig, ineffective, register_schemas, resolve, signature
+from unlearn.config.compose import RunConfig, ineffective, register_schemas, resolve, signature
 from unlearn.errors import ConfigError
-from unlearn.freeing import forget, give_back
-from unlearn.heard import listening
-from unlearn.writing import FULL, check_writable, explained
+from unlearn.system.confidential import Filter, redacted, stated
+from unlearn.system.freeing import forget, give_back
+from unlearn.system.heard import listening
+from unlearn.system.writing import FULL, check_writable, explained
 
 # At import, because a launcher's worker process imports this module and nothing else.
 register_schemas()
@@ -55,7 +57,7 @@ def job(config: DictConfig) -> float | None:
 
 
 def _done(config: DictConfig) -> float | None:
-    from unlearn.run import Label, run  # not needed where a configuration is only shown, or refused
+    from unlearn.pipeline.run import Label, run  # not needed where a configuration is only shown, or refused
 
     about = HydraConfig.get()
     folder = Path(about.runtime.output_dir)

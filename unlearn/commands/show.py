@@ -47,7 +47,7 @@ def chosen(group: str, name: str, overrides: list[str] | None = None) -> tuple[t
     """
     from omegaconf import OmegaConf
 
-    from unlearn.config import composed
+    from unlearn.config.compose import composed
 
     if name not in names(group):
         raise ConfigError(f"{group}: {unknown(group, name, names(group))}")

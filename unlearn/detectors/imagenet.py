@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unlearn.detectors.detector import Detector
 from unlearn.detectors.loading import whole
-from unlearn.network import limited, silent
+from unlearn.system.network import limited, silent
 
 OWN_FILE = "Without a network, set 'weights' to a file that you have."
 

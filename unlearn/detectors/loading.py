@@ -8,7 +8,7 @@ from pickle import UnpicklingError
 
 from unlearn.detectors.reading import BROKEN
 from unlearn.errors import ConfigError, UnlearnError
-from unlearn.shortage import memory_short, reason
+from unlearn.system.shortage import memory_short, reason
 
 
 @contextmanager

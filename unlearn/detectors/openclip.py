@@ -13,7 +13,7 @@ from torch import Tensor
 from unlearn.detectors.detector import ImageText, read_reference
 from unlearn.detectors.loading import whole
 from unlearn.errors import ConfigError, unknown
-from unlearn.network import patient
+from unlearn.system.network import patient
 
 ADVICE = "Offline, set its 'weights' to a file that you have."
 """What helps where weights cannot be fetched."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unlearn.errors import UnlearnError
-from unlearn.shortage import memory_short, reason
+from unlearn.system.shortage import memory_short, reason
 
 BROKEN = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 """What a network raises on an image that it cannot take; anything else is a mistake in the code."""

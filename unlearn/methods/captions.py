@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from unlearn.concepts import UNRELATED, ConceptSet
-from unlearn.sentences import fill, packaged_objects, packaged_sentences
+from unlearn.concepts.concept import UNRELATED, ConceptSet
+from unlearn.concepts.sentences import fill, packaged_objects, packaged_sentences
 
 
 def captions(concepts: ConceptSet, sentences: int) -> list[str]:

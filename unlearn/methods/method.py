@@ -12,11 +12,12 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from unlearn.concepts import ConceptSet
+from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ConfigError, IncompatibleError, UnlearnError
-from unlearn.models.maps import chained
-from unlearn.models.model import DiffusionModel, Erasure
-from unlearn.models.parameters import Selection
+from unlearn.models.erasure import Erasure
+from unlearn.models.model import DiffusionModel
+from unlearn.models.weights.maps import chained
+from unlearn.models.weights.parameters import Selection
 from unlearn.seeding import derive_seed, generator
 
 

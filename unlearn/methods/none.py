@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unlearn.concepts import ConceptSet
+from unlearn.concepts.concept import ConceptSet
 from unlearn.methods.method import Context, Method
-from unlearn.models.model import DiffusionModel, Erasure
+from unlearn.models.erasure import Erasure
+from unlearn.models.model import DiffusionModel
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unlearn.concepts import Concept
+from unlearn.concepts.concept import Concept
 from unlearn.errors import ConfigError
 from unlearn.models.model import DiffusionModel
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import ImageText
 from unlearn.errors import ConfigError
-from unlearn.images import ImageRequest
 from unlearn.metrics.functional import clip_similarity
 from unlearn.metrics.metric import Evidence, Score, pair
 from unlearn.metrics.roles import ClipMetric

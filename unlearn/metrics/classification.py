@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unlearn.concepts import ROLES, ConceptSet
+from unlearn.concepts.concept import ROLES, ConceptSet
+from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import ImageText
 from unlearn.errors import unknown
-from unlearn.images import ImageRequest
 from unlearn.metrics.detection import belonging
 from unlearn.metrics.metric import Evidence, Metric, Network, Score, check_network, pair, prompts_of
 

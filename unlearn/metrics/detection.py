@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unlearn.concepts import ROLES, ConceptSet, PromptSet
+from unlearn.concepts.concept import ROLES, ConceptSet, PromptSet
+from unlearn.concepts.images import ImageRequest
 from unlearn.errors import unknown
-from unlearn.images import ImageRequest
 from unlearn.metrics.metric import Evidence, Metric, Score, pair, prompts_of
 
 

@@ -16,13 +16,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from unlearn.concepts import ROLES, ConceptSet, PromptSet
+from unlearn.concepts.concept import ROLES, ConceptSet, PromptSet
+from unlearn.concepts.images import ImageRequest, ImageSet
 from unlearn.detectors.detector import Detector, ImageFeatures, ImageText
 from unlearn.detectors.reading import BROKEN, Failure, rows
 from unlearn.errors import ConfigError, UnlearnError, unknown
-from unlearn.images import ImageRequest, ImageSet
 from unlearn.metrics.functional import Interval, mean_interval, rate_difference_interval, rate_interval
-from unlearn.shortage import reason
+from unlearn.system.shortage import reason
 
 Network = Detector | ImageFeatures
 

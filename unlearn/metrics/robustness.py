@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unlearn.concepts import ConceptSet
+from unlearn.concepts.concept import ConceptSet
+from unlearn.concepts.images import ImageRequest
 from unlearn.errors import UnlearnError
-from unlearn.images import ImageRequest
 from unlearn.metrics.detection import detections
 from unlearn.metrics.metric import Evidence, Metric, Score, pair
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from unlearn.concepts import ConceptSet
+from unlearn.concepts.concept import ConceptSet
+from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import ImageText
-from unlearn.images import ImageRequest
 from unlearn.metrics.metric import Evidence, Metric, Network, check_network, check_roles, pair, prompts_of
 
 

@@ -1,5 +1,5 @@
-"""Model families, by their name in ``conf/model``."""
+"""Text-to-image diffusion models as the rest of the package knows them: the model, the denoising loop and
+what acts in it, erasures, learned words.
 
-from unlearn.models.sd import StableDiffusion
-
-MODELS: dict[str, type[StableDiffusion]] = {"sd": StableDiffusion}
+No method lies here, and of one family's parts only :mod:`unlearn.models.families` knows.
+"""

@@ -32,7 +32,7 @@ class Erasure:
         guard: What to do differently while sampling. None for methods that only change weights.
         history: Values logged while erasing, one mapping a step.
         map: :math:`M`, with shape :math:`(d, d)`, float64, if all that changed is :math:`W \to W M`; see
-            :mod:`unlearn.models.maps`. None for other changes.
+            :mod:`unlearn.models.weights.maps`. None for other changes.
     """
 
     weights: dict[str, Tensor] = field(default_factory=dict)

@@ -11,12 +11,11 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from unlearn.models.model import Conditioning, DiffusionModel
+from unlearn.models.model import Conditioning, DiffusionModel
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,26 @@ shape :math:`(B, C, h, w)` at timestep :math:`t`, clean latents :math:`x_0`, noi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import LongTensor, Tensor, nn
 
 from unlearn.errors import ArtifactError
-from unlearn.models.erasure import Erasure
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Conditioning", "DiffusionModel", "Erasure"]
+
+class Changes(Protocol):
+    """What :meth:`DiffusionModel.erased` asks of an erasure: new values of parameters, by full name."""
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:  # noqa: D102 -- said above
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ class Conditioning:
 class DiffusionModel(ABC):
     """A denoiser with its text encoder, autoencoder and noise schedule.
 
-    Weights are frozen and in evaluation mode; :func:`unlearn.models.parameters.select` opens some of them.
-    Gradients flow through every function below to its tensor arguments.
+    Weights are frozen and in evaluation mode; :func:`unlearn.models.weights.parameters.select` opens some of
+    them. Gradients flow through every function below to its tensor arguments.
 
     Attributes:
         features: What methods may ask for, e.g. ``"cross_attention"``.
@@ -193,7 +198,7 @@ class DiffusionModel(ABC):
                 yield f"{part}.{name}", parameter
 
     @contextmanager
-    def erased(self, erasure: Erasure) -> Iterator[DiffusionModel]:
+    def erased(self, erasure: Changes) -> Iterator[DiffusionModel]:
         """The model with the weights of ``erasure``; its own are back on leaving, whatever happens within.
 
         The guard of ``erasure``, if any, is not applied here: hand it to

@@ -15,10 +15,10 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from unlearn import stopping
 from unlearn.errors import unknown
 from unlearn.models.guards import Guard, Step
 from unlearn.models.model import Conditioning, DiffusionModel
+from unlearn.system import stopping
 
 #: Names of the schedulers, and the diffusers classes that stand behind them.
 SCHEDULERS = {

@@ -17,7 +17,7 @@ from unlearn.report.record import Run
 from unlearn.report.spreadsheet import cell
 from unlearn.report.tabulate import Row, Section, tabulate
 from unlearn.report.wording import attacks, plain, title
-from unlearn.writing import file_name, write_all
+from unlearn.system.writing import file_name, write_all
 
 GROUPS = ("model", "concept")
 

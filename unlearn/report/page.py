@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from unlearn.errors import ConfigError
 from unlearn.report import plots, wording
-from unlearn.writing import write
+from unlearn.system.writing import write
 
 SIGN = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:"""
 """Stands in every page that this package writes."""

@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from unlearn.environment import Environment
 from unlearn.report import resurgence, steps
 from unlearn.report.page import fill
 from unlearn.report.pictures import grids
 from unlearn.report.record import Run
-from unlearn.report.wording import (
-    VERDICT_SCORES,
-    duration,
-    plain,
-    sections,
-    strongest_attack,
-    verdict,
-)
+from unlearn.report.wording import VERDICT_SCORES, duration, plain, sections, strongest_attack, verdict
+from unlearn.store.environment import Environment
 
 
 def write_report(run_folder: Path) -> Path:

@@ -1,16 +1,4 @@
-"""Ways in which an erased concept may come back without an adversarial prompt, by their name in
-``conf/resurgence``.
+"""Ways in which an erased concept may come back without an adversarial prompt.
+
+The curves that are drawn of them lie in :mod:`unlearn.pipeline.curves`.
 """
-
-from unlearn.resurgence.quantisation import Quantisation
-from unlearn.resurgence.relearning import Relearning
-from unlearn.resurgence.resurgence import Resurgence
-from unlearn.resurgence.sampling import OtherGuidance, OtherSamplers, StartImages
-
-RESURGENCES: dict[str, type[Resurgence]] = {
-    "relearning": Relearning,
-    "quantisation": Quantisation,
-    "samplers": OtherSamplers,
-    "guidance": OtherGuidance,
-    "start_images": StartImages,
-}

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from unlearn.errors import unknown
 from unlearn.methods.method import Context
-from unlearn.models.model import Erasure
-from unlearn.models.parameters import matching
+from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler
+from unlearn.models.weights.parameters import matching
 from unlearn.resurgence.resurgence import Place, Resurgence, Show, Subject
 
 #: Formats by name: the floating point type, or how many bits an integer has.

@@ -11,20 +11,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from unlearn.concepts import PROMPT_TEMPLATES, UNRELATED, ConceptSet, PromptSet
+from unlearn.concepts.concept import PROMPT_TEMPLATES, UNRELATED, ConceptSet, PromptSet
+from unlearn.concepts.sentences import fill
 from unlearn.errors import UnlearnError, unknown
-from unlearn.methods.aligned import Images, drawn
 from unlearn.methods.captions import without
-from unlearn.methods.membranes import Layers
 from unlearn.methods.method import Context
-from unlearn.methods.pool import Noised, shuffled
-from unlearn.methods.training import Optimizer, fit
-from unlearn.models.adapters import adapted
+from unlearn.methods.training.loop import Optimizer, fit
+from unlearn.methods.training.material.aligned import Images, drawn
+from unlearn.methods.training.material.pool import Noised, shuffled
+from unlearn.methods.training.membranes import Layers
 from unlearn.models.model import DiffusionModel
-from unlearn.models.parameters import Selection, select
 from unlearn.models.sampling import Sampler
+from unlearn.models.weights.adapters import adapted
+from unlearn.models.weights.parameters import Selection, select
 from unlearn.resurgence.resurgence import Place, Resurgence, Show, Subject
-from unlearn.sentences import fill
 
 #: Puts what is trained besides the weights into the model, while the block lasts.
 Added = Callable[[], AbstractContextManager[None]]

@@ -11,9 +11,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from unlearn.concepts import ConceptSet, PromptSet
+from unlearn.concepts.concept import ConceptSet, PromptSet
 from unlearn.methods.method import Context
-from unlearn.models.model import DiffusionModel, Erasure
+from unlearn.models.erasure import Erasure
+from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import Sampler, Start
 
 

@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unlearn.concepts import ConceptSet, PromptSet
+from unlearn.concepts.concept import ConceptSet, PromptSet
 from unlearn.errors import unknown
 from unlearn.methods.method import Context
-from unlearn.methods.pool import clean_latents
-from unlearn.methods.states import once
+from unlearn.methods.training.material.pool import clean_latents
+from unlearn.methods.training.material.states import once
 from unlearn.models.sampling import SCHEDULERS, Sampler, Start
 from unlearn.resurgence.resurgence import Place, Resurgence, Show, Subject
 

@@ -1,0 +1,1 @@
+"""MACE: its closed-form edit, the adapters that suppress each concept, and their fusion."""

@@ -1,0 +1,69 @@
+"""The concept as negative prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unlearn.concepts.concept import ConceptSet
+from unlearn.methods.guards.wording import Wording
+from unlearn.methods.method import Context, Method, of_other_kinds
+from unlearn.models.erasure import Erasure
+from unlearn.models.guards import Guard
+from unlearn.models.model import DiffusionModel
+
+
+@dataclass(kw_only=True)
+class NegativePrompt(Method):
+    r"""Guides away from the concept instead of away from the empty prompt.
+
+    .. math:: \hat\epsilon = \epsilon_n + s \, (\epsilon_c - \epsilon_n)
+
+    with :math:`\epsilon_n` the prediction under the negative prompt. No paper's method, but what every
+    sampling-time method is to be compared with: it costs nothing, and the published figures of some contain
+    it.
+
+    Attributes:
+        wording: What the negative prompt names.
+    """
+
+    paper: ClassVar[str] = ""
+    continues: ClassVar[bool] = False
+    random: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
+
+    wording: Wording
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The kind, which the wording may depend on."""
+        return frozenset({"kind"})
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """Words for other kinds."""
+        return of_other_kinds("wording.phrases", self.wording.phrases, concepts)
+
+    def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
+        """Words the negative prompt."""
+        del context
+        self.check(model, concepts)
+        text = self.wording.prompt(model, concepts)
+        return Erasure(guard=NegativePromptGuard(text=text))
+
+
+@dataclass(kw_only=True)
+class NegativePromptGuard(Guard):
+    """Puts a text where the empty prompt would be.
+
+    Attributes:
+        text: The negative prompt.
+    """
+
+    differentiable: ClassVar[bool] = True
+
+    text: str
+
+    def prompts(self, prompts: Sequence[str], negative: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+        """The same negative prompt for all images."""
+        return prompts, [self.text] * len(negative)

@@ -1,0 +1,54 @@
+"""What sampling-time methods look out for, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unlearn.concepts.concept import PROMPT_TEMPLATES, ConceptSet
+from unlearn.concepts.sentences import fill
+from unlearn.errors import ConfigError, unknown
+from unlearn.models.model import DiffusionModel
+
+
+@dataclass(kw_only=True)
+class Wording:
+    """How a concept is said to a guard.
+
+    Attributes:
+        phrases: Phrases that stand in for the concept's own, by kind of concept.
+        template: What each phrase is put into: ``{}`` stands for it, ``{a}`` for it with its article.
+    """
+
+    phrases: dict[str, list[str]]
+    template: str
+
+    def __post_init__(self) -> None:
+        for kind, phrases in self.phrases.items():
+            if kind not in PROMPT_TEMPLATES:
+                raise ValueError(f"phrases: {unknown('kind of concept', kind, PROMPT_TEMPLATES)}")
+            if not phrases or not all(phrase.strip() for phrase in phrases):
+                raise ValueError(f"phrases.{kind}: needs at least one, and none may be empty, got {phrases}")
+        if "{}" not in self.template and "{a}" not in self.template:
+            raise ValueError(f"template: needs {{}} or {{a}} for the phrase, got '{self.template}'")
+
+    def of(self, concepts: ConceptSet) -> list[str]:
+        """Every phrase to look out for, each once."""
+        phrases = (
+            phrase
+            for concept in concepts.erase.values()
+            for phrase in self.phrases.get(concept.kind, concept.phrases)
+        )
+        return list(dict.fromkeys(fill(self.template, phrase) for phrase in phrases))
+
+    def prompt(self, model: DiffusionModel, concepts: ConceptSet) -> str:
+        """All of them in one prompt, joined by commas.
+
+        Raises:
+            ConfigError: If they are too many for the text encoder.
+        """
+        text = ", ".join(self.of(concepts))
+        try:
+            model.tokenize([text])
+        except ConfigError as error:
+            raise ConfigError(f"method.wording: all phrases together make one prompt. {error}") from None
+        return text

@@ -1,0 +1,1 @@
+"""AdvUnlearn: the training, and the soft prompts that attack the model meanwhile."""

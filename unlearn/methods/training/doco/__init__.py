@@ -1,0 +1,1 @@
+"""DoCo: the training against a discriminator, and what is shown to it."""

@@ -1,0 +1,1 @@
+"""DUGE: the training, and what it learns of each concept beforehand."""
