@@ -5,8 +5,8 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import hydra  # noqa: F401
-
-# Not the command: it makes Hydra know the detectors, among which the small world's are not yet.
-import unlearn.run  # noqa: F401
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: F401
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
+
+# Not the command: it makes Hydra know the detectors, among which the small world's are not yet.
+import unlearn.pipeline.run  # noqa: F401

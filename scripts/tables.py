@@ -9,7 +9,8 @@ import torch
 
 from unlearn.metrics.functional import Interval, rate_difference_interval, rate_interval
 from unlearn.report import write_comparison
-from unlearn.store.results import Item, PlaceEntry, Results, ScoreEntry, read_items, read_results
+from unlearn.store.layout import Item, PlaceEntry, Results, ScoreEntry
+from unlearn.store.results import read_items, read_results
 
 
 def costs(folders: list[Path]) -> str:

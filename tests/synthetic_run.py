@@ -5,7 +5,8 @@ import random
 
 from PIL import Image, ImageDraw
 
-from unlearn.store.results import SCHEMA, VERDICTS, write_items, write_results
+from unlearn.store.layout import SCHEMA, VERDICTS
+from unlearn.store.results import write_items, write_results
 
 PROMPTS = {
     "plain": [

@@ -98,7 +98,7 @@ def test_a_private_use_is_seen(line, trees):
 
 
 @pytest.mark.parametrize(
-    "line", ["rows = each._asdict()", "from unlearn.config.compose import _described", "self.__dict__"]
+    "line", ["rows = each._asdict()", "from unlearn.config.identity import _described", "self.__dict__"]
 )
 def test_what_is_ours_or_documented_is_none(line, trees):
     assert not list(private_uses(ast.parse(line), own_names(trees.values())))

@@ -17,17 +17,20 @@ import tempfile
 from pathlib import Path
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.config.compose import RunConfig, composed, resolve
+from unlearn.config.compose import composed
+from unlearn.config.resolve import resolve
+from unlearn.config.schemas import RunConfig
 from unlearn.methods.method import Context, Meter, Method
+from unlearn.metrics.needs import expanded, requests
 from unlearn.models.erasure import Erasure, contents
 from unlearn.models.families.sd import StableDiffusion
 from unlearn.models.model import DiffusionModel
 from unlearn.pipeline import stages
-from unlearn.pipeline.evaluation import expanded, prompt_sets, requests
+from unlearn.pipeline.evaluation import prompt_sets
 from unlearn.pipeline.original import Source
 from unlearn.store.artifacts import Store, check_unused, claim
+from unlearn.store.layout import ScoreEntry
 from unlearn.store.provenance import made_by
-from unlearn.store.results import ScoreEntry
 
 
 def configure(*overrides: str) -> RunConfig:

@@ -9,7 +9,8 @@ import pytest
 from unlearn.attacks.attack import Target
 from unlearn.attacks.replay import Replay
 from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
-from unlearn.config.compose import composed, resolve
+from unlearn.config.compose import composed
+from unlearn.config.resolve import resolve
 from unlearn.errors import ConfigError
 from unlearn.pipeline import evaluation
 from unlearn.seeding import generator

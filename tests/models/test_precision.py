@@ -181,7 +181,8 @@ def test_an_addition_that_is_gone_when_activations_are_recomputed_is_named(fruga
 
 
 def test_the_ways_to_save_are_not_part_of_what_a_run_is():
-    from unlearn.config.compose import composed, signature
+    from unlearn.config.compose import composed
+    from unlearn.config.identity import signature
 
     common = ["method=none", "tracker=none"]
     own = signature(composed(common))

@@ -74,7 +74,8 @@ def check(overrides: Sequence[str], here: bool = False) -> str | None:
     Arguments:
         here: Whether to look, too, whether this machine has the model, the packages and the device.
     """
-    from unlearn.config.compose import composed, resolve
+    from unlearn.config.compose import composed
+    from unlearn.config.resolve import resolve
 
     try:
         resolve(composed(overrides), here)

@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.commands.files import chosen_groups, is_group, options
-from unlearn.config.compose import composed, resolve
+from unlearn.config.compose import composed
 from unlearn.config.idle import idle
+from unlearn.config.resolve import resolve
 from unlearn.errors import ConfigError, unknown
 
 LAUNCHERS = {"gpus": "hydra-joblib-launcher", "slurm": "hydra-submitit-launcher"}

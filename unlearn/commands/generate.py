@@ -25,7 +25,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Draws the images and prints the path of each."""
     from unlearn.commands.rerun import check_model, configuration, erasure
     from unlearn.concepts.images import write_image
-    from unlearn.config.compose import composed, resolve
+    from unlearn.config.compose import composed
+    from unlearn.config.resolve import resolve
     from unlearn.models.erasure import Erasure
     from unlearn.models.sampling import draw
 

@@ -10,7 +10,7 @@ from unlearn.errors import ArtifactError, ConfigError
 from unlearn.store.results import read_results
 
 if TYPE_CHECKING:
-    from unlearn.config.compose import RunConfig
+    from unlearn.config.schemas import RunConfig
     from unlearn.models.erasure import Erasure
 
 
@@ -23,7 +23,8 @@ def configuration(folder: Path) -> RunConfig:
     """
     import yaml
 
-    from unlearn.config.compose import composed, resolve
+    from unlearn.config.compose import composed
+    from unlearn.config.resolve import resolve
 
     if not folder.is_dir():
         raise ConfigError(f"{folder}: is no folder. Give the folder of a finished run.")

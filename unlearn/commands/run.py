@@ -24,7 +24,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.commands.folder import RunFolder, check_ours, check_sweep
-from unlearn.config.compose import RunConfig, ineffective, register_schemas, resolve, signature
+from unlearn.config.compose import register_schemas
+from unlearn.config.effects import ineffective
+from unlearn.config.identity import signature
+from unlearn.config.resolve import resolve
+from unlearn.config.schemas import RunConfig
 from unlearn.errors import ConfigError
 from unlearn.system.confidential import Filter, redacted, stated
 from unlearn.system.freeing import forget, give_back
@@ -57,7 +61,8 @@ def job(config: DictConfig) -> float | None:
 
 
 def _done(config: DictConfig) -> float | None:
-    from unlearn.pipeline.run import Label, run  # not needed where a configuration is only shown, or refused
+    from unlearn.pipeline.label import Label
+    from unlearn.pipeline.run import run
 
     about = HydraConfig.get()
     folder = Path(about.runtime.output_dir)

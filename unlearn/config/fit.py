@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unlearn.attacks.attack import Attack
 from unlearn.catalogue import METHODS
 from unlearn.concepts.concept import ROLES
+from unlearn.config.schemas import RunConfig
 from unlearn.detectors.detector import Detector, ImageFeatures
 from unlearn.errors import ConfigError, unknown
 from unlearn.methods.method import Method
@@ -15,9 +16,6 @@ from unlearn.metrics.detection import DetectionRate
 from unlearn.metrics.metric import Metric
 from unlearn.resurgence.resurgence import Resurgence
 from unlearn.tracking.tracker import Tracker
-
-if TYPE_CHECKING:
-    from unlearn.config.compose import RunConfig
 
 
 def mismatches(run: RunConfig, here: bool = True) -> list[str]:

@@ -2,23 +2,20 @@
 
 The values in ``conf/`` are for all worlds, kinds of concepts and modes, so that some of them are always idle.
 Who sets one of these for a run would compare the run with itself: :func:`idle` says which they are, and
-``unlearn.config.compose`` refuses them.
+:mod:`unlearn.config.effects` refuses them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unlearn.concepts.choice import REWORDED
+from unlearn.config.schemas import RunConfig
 from unlearn.detectors.detector import ImageText
 from unlearn.metrics.classification import ConceptAccuracy
 from unlearn.metrics.distribution import DistributionDistance
-from unlearn.pipeline.evaluation import expanded, requests
-
-if TYPE_CHECKING:
-    from unlearn.config.compose import RunConfig
+from unlearn.metrics.needs import expanded, requests
 
 
 def idle(run: RunConfig) -> dict[str, str]:

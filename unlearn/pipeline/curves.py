@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unlearn.concepts.concept import PromptSet
 from unlearn.concepts.images import ImageRequest, ImageSet, image_name
-from unlearn.config.compose import RunConfig
+from unlearn.config.schemas import RunConfig
 from unlearn.errors import ArtifactError
 from unlearn.methods.method import Context, Meter
 from unlearn.metrics.detection import detections
@@ -34,8 +34,8 @@ from unlearn.pipeline.stages import Erased
 from unlearn.resurgence.resurgence import Place, Resurgence, Subject
 from unlearn.seeding import derive_seed
 from unlearn.store.artifacts import Store, seconds
+from unlearn.store.layout import CurveEntry, Measured, PlaceEntry
 from unlearn.store.provenance import made_by
-from unlearn.store.results import CurveEntry, Measured, PlaceEntry
 from unlearn.system.writing import share
 
 ROLE = "plain"

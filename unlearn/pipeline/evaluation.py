@@ -29,8 +29,8 @@ from unlearn.models.words import Words, taught
 from unlearn.seeding import generator
 from unlearn.store.artifacts import Store
 from unlearn.store.digests import digest
+from unlearn.store.layout import Item
 from unlearn.store.provenance import made_by
-from unlearn.store.results import Item
 from unlearn.system import stopping
 from unlearn.system.writing import share
 
@@ -59,24 +59,6 @@ def prompt_sets(
         )
         for role in ROLES
     }
-
-
-def expanded(metrics: Mapping[str, Metric], attacks: Sequence[str]) -> dict[str, Metric]:
-    """The metrics by the names of their scores: one about attacks becomes one for each attack."""
-    return {
-        name + suffix: single
-        for name, metric in metrics.items()
-        for suffix, single in metric.by_attack(attacks).items()
-    }
-
-
-def requests(
-    metrics: Mapping[str, Metric], concepts: ConceptSet, attacks: Sequence[str]
-) -> list[ImageRequest]:
-    """Every image set that some metric needs, each once: the original's first, then by role."""
-    order = {name: index for index, name in enumerate((*ROLES, *(f"attack:{attack}" for attack in attacks)))}
-    needed = {request for metric in metrics.values() for request in metric.needs(concepts, attacks)}
-    return sorted(needed, key=lambda request: (request.model == "erased", order[request.prompts]))
 
 
 def guess(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from unlearn.config.compose import RunConfig
+from unlearn.config.schemas import RunConfig
 from unlearn.errors import UnlearnError
 from unlearn.system.shortage import memory_short, reason
 

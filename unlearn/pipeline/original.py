@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from unlearn.config.compose import RunConfig
+from unlearn.config.schemas import RunConfig
 from unlearn.errors import ArtifactError, ConfigError
 from unlearn.models.model import DiffusionModel
 from unlearn.store.artifacts import Store

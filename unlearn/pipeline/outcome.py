@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unlearn.attacks.attack import AdversarialPrompts
+from unlearn.config.schemas import RunConfig
 from unlearn.pipeline.curves import Drawn
+from unlearn.pipeline.label import Label
 from unlearn.pipeline.networks import identity, judges
 from unlearn.pipeline.sequence import Step, entries
 from unlearn.pipeline.stages import Attacked, said, spent
 from unlearn.store.artifacts import fingerprint, made_with
 from unlearn.store.environment import environment
-from unlearn.store.results import SCHEMA, Artifact, AttackEntry, Cost, CurveEntry, Making, Results
+from unlearn.store.layout import SCHEMA, Artifact, AttackEntry, Cost, CurveEntry, Making, Results
 from unlearn.system.confidential import redacted
 from unlearn.system.heard import library_warnings
-
-if TYPE_CHECKING:
-    from unlearn.config.compose import RunConfig
-    from unlearn.pipeline.run import Label
 
 
 def assemble(

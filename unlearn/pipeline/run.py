@@ -10,47 +10,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlearn.config.compose import RunConfig
+from unlearn.config.schemas import RunConfig
 from unlearn.pipeline.curves import judge, resurge
 from unlearn.pipeline.evaluation import prompt_sets
+from unlearn.pipeline.label import Label
 from unlearn.pipeline.outcome import assemble
 from unlearn.pipeline.sequence import Step, measurements
 from unlearn.pipeline.stages import Attacked, attack, erase, generate, load, score
 from unlearn.report import score_table, write_report
 from unlearn.store.artifacts import Store
-from unlearn.store.results import Item, Results, write_items, write_results
+from unlearn.store.layout import Item, Results
+from unlearn.store.results import write_items, write_results
 from unlearn.tracking.tracker import Tracking, tracked
 
 PAIRS = 16
 """Images of each prompt set that a tracker gets."""
 
+
 SEQUENCE = "sequence"
 """The stage under which a tracker gets what was measured after each step of a sequence."""
-
-
-@dataclass(frozen=True)
-class Label:
-    """What a run is called.
-
-    Attributes:
-        name: Its name, and its folder's.
-        fingerprint: Of its configuration.
-        method: What was chosen as ``method=``.
-        model: What was chosen as ``model=``.
-        concept: The concept's name.
-        group: Name of the sweep that it belongs to, if any.
-    """
-
-    name: str
-    fingerprint: str
-    method: str
-    model: str
-    concept: str
-    group: str | None = None
 
 
 def run(config: RunConfig, folder: Path, label: Label, settings: Mapping[str, Any]) -> Results:

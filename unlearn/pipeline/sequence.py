@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unlearn.concepts.images import ImageRequest, ImageSet
-from unlearn.config.compose import RunConfig
+from unlearn.config.schemas import RunConfig
 from unlearn.metrics.metric import Metric
-from unlearn.pipeline.evaluation import expanded, requests
+from unlearn.metrics.needs import expanded, requests
 from unlearn.pipeline.stages import Erased, Scored
-from unlearn.store.results import ScoreEntry, StepEntry
+from unlearn.store.layout import ScoreEntry, StepEntry
 
 BETWEEN = ("erased", "retained", "unrelated")
 """The scores that are taken after every step; all others only after the last."""

@@ -24,7 +24,7 @@ from unlearn.attacks.attack import AdversarialPrompts, Attack, Target
 from unlearn.attacks.checks import Outcome, doubts
 from unlearn.concepts.concept import ConceptSet, PromptSet
 from unlearn.concepts.images import ImageRequest, ImageSet
-from unlearn.config.compose import RunConfig
+from unlearn.config.schemas import RunConfig
 from unlearn.errors import ArtifactError
 from unlearn.methods.method import Context, Meter
 from unlearn.metrics.detection import detections
@@ -37,8 +37,8 @@ from unlearn.pipeline.memory import accounted
 from unlearn.pipeline.networks import identity, used
 from unlearn.pipeline.original import Source
 from unlearn.store.artifacts import Store, listed, seconds, warned
+from unlearn.store.layout import Item, ScoreEntry
 from unlearn.store.provenance import made_by
-from unlearn.store.results import Item, ScoreEntry
 from unlearn.tracking.tracker import Tracking
 
 COST = "cost.json"

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from unlearn.errors import ArtifactError
 from unlearn.report.record import Run
 from unlearn.report.wording import ROLES, plain
-from unlearn.store.results import VERDICTS, Item
+from unlearn.store.layout import VERDICTS, Item
 
 SMALL = 128
 """Images up to this many pixels wide stay as they are; larger ones become thumbnails."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from unlearn.report.wording import number
-from unlearn.store.results import Measured, ScoreEntry
+from unlearn.store.layout import Measured, ScoreEntry
 
 # The second colour of each pair is for a plot in a file of its own.
 _STYLE = Markup(

@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from unlearn.errors import ArtifactError
-from unlearn.store.results import Item, Results, read_items, read_results
+from unlearn.store.layout import Item, Results
+from unlearn.store.results import read_items, read_results
 
 _NAMED_APART = ("concept", "method", "model", "seed")
 _IMMATERIAL = ("device", "force", "hydra", "objective", "outputs", "paths", "seeds", "tracker")

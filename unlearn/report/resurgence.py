@@ -11,7 +11,7 @@ from unlearn.report.plots import Line, by_step
 from unlearn.report.record import Run, labels
 from unlearn.report.steps import mean
 from unlearn.report.wording import plain, quantity
-from unlearn.store.results import CurveEntry, Measured, PlaceEntry, Results
+from unlearn.store.layout import CurveEntry, Measured, PlaceEntry, Results
 
 Y_TITLE = "images that show the concept (%)"
 

@@ -13,7 +13,7 @@ from unlearn.report.pictures import data_uri
 from unlearn.report.plots import Line, by_step
 from unlearn.report.record import Run, labels
 from unlearn.report.wording import plain, quantity
-from unlearn.store.results import Measured, Results, ScoreEntry, StepEntry
+from unlearn.store.layout import Measured, Results, ScoreEntry, StepEntry
 
 SO_FAR = "erased, still shown"
 KEPT = {"retained": "neighbours kept", "unrelated": "unrelated kept"}

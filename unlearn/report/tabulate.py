@@ -10,7 +10,7 @@ from typing import TypeVar
 from unlearn.errors import ConfigError
 from unlearn.report.record import Run, labels
 from unlearn.report.wording import sections, title
-from unlearn.store.results import Measured, ScoreEntry
+from unlearn.store.layout import Measured, ScoreEntry
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unlearn.report import resurgence, steps
 from unlearn.report.wording import count, interval, number, sections, verdict
-from unlearn.store.results import Results
+from unlearn.store.layout import Results
 
 _HEADER = ("score", "erased model", "95 % interval", "original", "difference", "better", "n")
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from unlearn.store.results import Results, ScoreEntry
+from unlearn.store.layout import Results, ScoreEntry
 
 MINUS = "\N{MINUS SIGN}"
 

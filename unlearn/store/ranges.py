@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from unlearn.store.results import Cost, CurveEntry, Item, Results, ScoreEntry
+from unlearn.store.layout import Cost, CurveEntry, Item, Results, ScoreEntry
 
 UNITS: dict[str, tuple[float, float]] = {
     "%": (0, 100),

@@ -13,7 +13,8 @@ from test_run import RUN, WORLD
 
 from unlearn.api import configure
 from unlearn.cli import explain
-from unlearn.config.compose import composed, run_name
+from unlearn.config.compose import composed
+from unlearn.config.identity import run_name
 from unlearn.errors import UnlearnError
 from unlearn.store.artifacts import Store
 from unlearn.system import confidential
@@ -80,7 +81,7 @@ def test_errors_and_logs_say_the_reference(capsys, caplog):
 def test_a_run_is_not_called_after_one():
     config = composed(["concept=custom", "concept.name=${oc.env:UNLEARN_TOKEN}", "tracker=none"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unlearn.config.compose.signature", lambda _: "0" * 12)
+        patch.setattr("unlearn.config.identity.signature", lambda _: "0" * 12)
         from types import SimpleNamespace
 
         choices = SimpleNamespace(concept="custom", method="uce", model="pocket")

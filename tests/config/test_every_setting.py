@@ -15,9 +15,12 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from unlearn.catalogue import TABLES
 from unlearn.commands.check import ALONE, PLACES, every
-from unlearn.config.compose import TABLES, RunConfig, composed, resolve
+from unlearn.config.compose import composed
 from unlearn.config.idle import idle
+from unlearn.config.resolve import resolve
+from unlearn.config.schemas import RunConfig
 from unlearn.errors import ConfigError
 
 CHOICES = list(every((*ALONE, *PLACES)))
@@ -154,7 +157,7 @@ def reads():
                 found.add(node.attr)
             self.generic_visit(node)
 
-    for path in (Path(__file__).parent.parent / "unlearn").rglob("*.py"):
+    for path in (Path(__file__).parents[2] / "unlearn").rglob("*.py"):
         Reader().visit(ast.parse(path.read_text(encoding="utf-8")))
     return found
 

@@ -261,7 +261,8 @@ def test_refuses_what_is_no_concept():
 
 @pytest.mark.parametrize("name", PACKAGED)
 def test_methods_are_not_given_every_neighbour(name):
-    from unlearn.config.compose import composed, resolve
+    from unlearn.config.compose import composed
+    from unlearn.config.resolve import resolve
 
     concepts = resolve(composed([f"concept={name}"]), here=False).concepts
     neighbours = {label.lower() for label in concepts.prompt_set("neighbour").shows}

@@ -9,10 +9,11 @@ import pytest
 from unlearn.errors import ArtifactError
 from unlearn.store import results as contract
 from unlearn.store.environment import environment
-from unlearn.store.results import SCHEMA, read_items, read_results, write_items, write_results
+from unlearn.store.layout import SCHEMA
+from unlearn.store.results import read_items, read_results, write_items, write_results
 from unlearn.system.heard import LibraryWarning
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "results.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "results.md"
 
 
 def score(value=5.0, original=95.0, **other):

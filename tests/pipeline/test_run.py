@@ -12,7 +12,7 @@ import pytest
 
 from unlearn.store.results import read_items, read_results
 
-WORLD = Path(__file__).parent / "small_world"
+WORLD = Path(__file__).parents[1] / "small_world"
 RUN = ("run", "--config-dir", str(WORLD), "model=tiny", "eval=tiny", "tracker=none")
 TIMES = {"erase_seconds", "attack_seconds", "generate_seconds", "score_seconds", "peak_memory_gib"}
 

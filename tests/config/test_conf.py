@@ -8,14 +8,16 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from unlearn.catalogue import TABLES
 from unlearn.commands import files
 from unlearn.commands.check import ALONE, PLACES
 from unlearn.commands.diagnosis import diagnose
 from unlearn.commands.show import meanings
-from unlearn.config.compose import TABLES, composed, resolve
+from unlearn.config.compose import composed
+from unlearn.config.resolve import resolve
 from unlearn.errors import ConfigError
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 
 
 def test_every_file_is_met():
@@ -139,7 +141,7 @@ def test_a_file_that_is_named_on_the_line_is_checked_for_this_machine():
 
 
 def test_the_signature_leaves_out_what_changes_no_number():
-    from unlearn.config.compose import signature
+    from unlearn.config.identity import signature
 
     base = signature(composed([]))
     for words in (

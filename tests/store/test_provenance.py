@@ -197,7 +197,7 @@ def test_every_module_that_reads_a_packaged_file_is_known():
 def test_definitions_see_their_own_file_and_skip_annotations():
     found = syntax.definitions(
         b"from unlearn import other\n"
-        b"from unlearn.config.compose import RunConfig\n"
+        b"from unlearn.config.schemas import RunConfig\n"
         b"SIZE = 3\n"
         b"def lone(x: RunConfig) -> RunConfig:\n    y: RunConfig = x\n    return y\n"
         b"def both():\n    return lone(SIZE) + other.thing()\n",

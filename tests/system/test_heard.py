@@ -14,7 +14,7 @@ from unlearn.system.heard import library, library_warnings, listening, own_warni
 
 pytest_plugins = ["pytester"]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 #: Runs a line as if it stood in this package, with a library beside it whose warnings are counted to it.
 FRAME = """

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import unlearn.writing
 from synthetic_run import synthetic_results
 
+import unlearn
 from unlearn.attacks.findings import Finding, kept
 from unlearn.errors import ConfigError, UnlearnError
 from unlearn.store.artifacts import Store, claim
@@ -72,7 +72,7 @@ VERBS = {"rmtree", "unlink", "rmdir", "rename", "renames", "removedirs", "trunca
 
 
 def test_nothing_else_removes_or_moves_files():
-    root = Path(unlearn.system.writing.__file__).parent
+    root = Path(unlearn.__file__).parent
     found = set()
     for path in root.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

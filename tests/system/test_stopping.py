@@ -24,7 +24,7 @@ from unlearn.models.weights.parameters import Selection
 from unlearn.system import stopping
 from unlearn.system.stopping import Stopped, finishing, listening
 
-WORLD = Path(__file__).parent / "small_world"
+WORLD = Path(__file__).parents[1] / "small_world"
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def stopped(work):
     return None
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def heeded():
     """What the tests are run by may ignore signals, as nohup does, and then so do they."""
     before = {number: signal.signal(number, signal.SIG_DFL) for number in stopping.ASKING}
@@ -56,7 +56,6 @@ def heeded():
         signal.signal(number, handler)
 
 
-@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", stopping.ASKING)
 def test_a_signal_stops_the_work_where_it_stands(number):
     before = [signal.getsignal(each) for each in stopping.ASKING]

@@ -1,6 +1,6 @@
 """Each command that writes, in a folder full of a user's files: none of them changes, a line says why.
 
-Commands that fail early are called in this process; whole runs are in tests/test_run.py.
+Commands that fail early are called in this process; whole runs are in tests/pipeline/test_run.py.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 
 from unlearn.system.freeing import forget
 
-WORLD = Path(__file__).parent / "small_world"
+WORLD = Path(__file__).parents[1] / "small_world"
 #: The command, which says after each job what its process holds.
 PROGRAM = """
 import gc, json, os, runpy, sys

@@ -7,7 +7,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from unlearn.config.compose import composed, resolve, signature
+from unlearn.config.compose import composed
+from unlearn.config.identity import signature
+from unlearn.config.resolve import resolve
 from unlearn.errors import ConfigError
 
 

@@ -1,0 +1,115 @@
+"""The fields of a whole run; those of its components are their own dataclasses'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from unlearn.concepts.choice import ConceptChoice
+from unlearn.concepts.concept import ROLES, ConceptSet
+from unlearn.errors import unknown
+
+
+@dataclass(kw_only=True)
+class Seeds:
+    """Where the randomness of each stage begins.
+
+    Attributes:
+        erase: Of the erasure.
+        generate: Of the images; 0 keeps the seeds of the prompt files.
+        attack: Of the attacks.
+    """
+
+    erase: int
+    generate: int
+    attack: int
+
+    def __post_init__(self) -> None:
+        for key, value in vars(self).items():
+            if not 0 <= value < 2**63:
+                raise ValueError(f"{key}: must be from 0 to 2**63 - 1, got {value}")
+
+
+@dataclass(kw_only=True)
+class Paths:
+    """Folders of the user's own files.
+
+    Attributes:
+        prompts: Searched for prompt files before the packaged ones.
+    """
+
+    prompts: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    """Which attacks to run and which metrics to take.
+
+    Attributes:
+        prompts: How many prompts of each role to use at most; a role that is not named is used whole. In a
+            sequence, ``plain``, ``synonym`` and ``implicit`` have so many of each concept.
+        attacks: By name; each gives a prompt set ``attack:<name>``.
+        metrics: By the name of the score.
+        detectors: The networks that judge images, by the name that concepts, models and metrics call them.
+        failures: How many images may fail to be scored before the run fails.
+        resurgence: Curves of how fast the concept comes back, by name.
+    """
+
+    prompts: dict[str, int] = field(default_factory=dict)
+    attacks: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    detectors: dict[str, Any] = field(default_factory=dict)
+    failures: int = 0
+    resurgence: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for role, count in self.prompts.items():
+            if role not in ROLES:
+                raise ValueError(f"prompts: {unknown('role', role, ROLES)}")
+            if count < 1:
+                raise ValueError(f"prompts.{role}: must be at least 1, got {count}")
+        if self.failures < 0:
+            raise ValueError(f"failures: must be at least 0, got {self.failures}")
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """All that a run depends on.
+
+    Attributes:
+        model: The model to erase from.
+        method: How to erase.
+        concept: What to erase.
+        eval: How to measure it.
+        tracker: Where numbers and images go while the run goes on.
+        seed: What the three seeds are unless they are set apart.
+        seeds: The seed of each stage.
+        paths: Folders of the user's own files.
+        device: A torch device.
+        outputs: Where artifacts and runs are kept.
+        force: Whether to make everything again that is already there.
+        objective: Name of the score that the run returns to an optimising sweeper.
+    """
+
+    model: Any
+    method: Any
+    concept: ConceptChoice
+    eval: Evaluation
+    tracker: Any
+    seed: int
+    seeds: Seeds
+    paths: Paths
+    device: str
+    outputs: str
+    force: bool
+    objective: str | None
+
+    @property
+    def concepts(self) -> ConceptSet:
+        """What to erase in all, in the words of the model's world."""
+        return self.concept.world(self.model.world)
+
+    @property
+    def steps(self) -> list[ConceptSet]:
+        """What to erase one after another: all at once, or the concepts of a sequence."""
+        return self.concept.steps(self.model.world)
