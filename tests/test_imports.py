@@ -1,6 +1,7 @@
-"""The layers of docs/architecture.md, read off the source: an import goes down, never up."""
+"""The rooms of docs/architecture.md, read off the source: imports go down, in no circle, and no room is full."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,59 +9,30 @@ import pytest
 ROOT = Path(__file__).parent.parent / "unlearn"
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
-LAYERS = {
-    "cli": 7,
-    "commands": 6,
-    "run": 5,
-    "config": 5,
-    "sequence": 5,
-    "original": 5,
-    "stages": 5,
-    "outcome": 5,
-    "curves": 5,
-    "memory": 5,
-    "api": 5,
-    "checks": 4,
-    "evaluation": 4,
-    "networks": 4,
-    "idle": 4,
-    "report": 4,
-    "methods": 3,
-    "attacks": 3,
-    "metrics": 3,
-    "resurgence": 3,
-    "models": 2,
-    "images": 2,
-    "results": 1,
-    "ranges": 1,
-    "outputs": 1,
-    "detectors": 1,
-    "choice": 1,
-    "prompt_files": 1,
-    "concepts": 1,
-    "tracking": 1,
-    "artifacts": 1,
-    "replacing": 1,
-    "provenance": 1,
-    "seeding": 1,
-    "sentences": 1,
-    "writing": 0,
-    "locks": 0,
-    "digests": 0,
-    "environment": 0,
-    "remembered": 0,
-    "syntax": 0,
-    "errors": 0,
-    "shortage": 0,
-    "confidential": 0,
-    "heard": 0,
-    "freeing": 0,
-    "network": 0,
-    "stopping": 0,
-    "validation": 0,
+#: From below to above: a room imports from its own floor and those below it.
+FLOORS = (
+    {"errors", "seeding", "system"},
+    {"concepts", "detectors", "store", "tracking"},
+    {"metrics", "models", "report"},
+    {"attacks", "methods", "resurgence"},
+    {"catalogue"},
+    {"config"},
+    {"pipeline"},
+    {"api"},
+    {"commands"},
+    {"cli"},
+)
+LAYERS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+#: Rooms that know nothing of others on their own floor or below.
+STRANGERS = {
+    "attacks": {"methods", "resurgence"},
+    "metrics": {"models", "methods", "attacks"},  # they see images only
+    "system": {"seeding"},
+    "tracking": {"concepts", "detectors", "store"},
 }
 
-#: Who may import a part of its own layer or, for a library, who may import it at all.
+#: Who may import a library at all.
 ALLOWED = {
     "hydra": {"config", "commands"},
     "omegaconf": {"config", "commands"},
@@ -77,55 +49,56 @@ ALLOWED = {
 HEAVY = {"diffusers", "matplotlib", "open_clip", "peft", "torchmetrics", "transformers", "wandb"}
 
 #: These answer before torch could be imported.
-LIGHT = {
-    "cli",
-    "errors",
-    "heard",
-    "writing",
-    "locks",
-    "replacing",
-    "artifacts",
-    "choice",
-    "concepts",
-    "prompt_files",
-    "sentences",
-    "results",
-    "ranges",
-    "network",
-    "stopping",
-    "freeing",
-    "validation",
-    "report",
-}
+LIGHT = {"cli", "concepts", "errors", "report", "store", "system"}
+
+#: What reads and writes images.
+DRAWING = {Path("concepts/images.py")}
+
+MOST = 15
+"""Files of a room."""
 
 
 def part(path):
     return path.parts[0].removesuffix(".py")
 
 
-def imports(tree, top_only=False):
-    """Full module names that a file imports, without those for type checkers alone."""
-    nodes = [tree]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, "imports are absolute"
-            yield node.module
-        elif not (top_only and isinstance(node, ast.FunctionDef)):
-            nodes.extend(ast.iter_child_nodes(node))
+def named(path):
+    """The dotted name of a file's module."""
+    return ".".join(("unlearn", *path.with_suffix("").parts)).removesuffix(".__init__")
+
+
+MODULES = {named(path) for path in FILES}
 
 
 def parsed(path):
     return ast.parse((ROOT / path).read_text(encoding="utf-8"))
 
 
+def imports(tree, top_only=False, types=True):
+    """Full names of all that a file imports, with what type checkers alone see unless it is not wanted."""
+    nodes = [tree]
+    while nodes:
+        node = nodes.pop()
+        if not types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in MODULES else node.module
+        elif not (top_only and isinstance(node, ast.FunctionDef)):
+            nodes.extend(ast.iter_child_nodes(node))
+
+
+GRAPH = {
+    named(path): {name for name in imports(parsed(path)) if name in MODULES - {named(path)}} for path in FILES
+}
+
+
 def test_every_part_has_a_layer():
-    parts = {part(path) for path in FILES} - {"__init__"}
-    assert parts <= set(LAYERS) | {"data"}
+    assert {part(path) for path in FILES} == {*LAYERS, "__init__"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -135,23 +108,55 @@ def test_imports_go_down(path):
         words = name.split(".")
         if words[0] == "unlearn" and len(words) > 1 and words[1] != here and here != "__init__":
             assert LAYERS[words[1]] <= LAYERS[here], f"{path} imports {name}, which is above it"
-            if here == "attacks":
-                assert words[1] != "methods", "attacks know no method"
-            if here == "metrics":
-                assert words[1] not in {"models", "methods", "attacks"}, "metrics see images only"
+            assert words[1] not in STRANGERS.get(here, ()), f"{here} is to know nothing of {words[1]}"
+
+
+def test_no_circle_not_even_of_types():
+    left = dict(GRAPH)
+    while ready := [name for name, below in left.items() if not below & left.keys()]:
+        for name in ready:
+            del left[name]
+    assert not left, f"in a circle, or above one: {sorted(left)}"
+
+
+def test_no_two_rooms_of_a_floor_import_each_other():
+    pairs = {
+        (name.split(".")[1], other.split(".")[1])
+        for name, below in GRAPH.items()
+        for other in below
+        if name.count(".") and other.count(".") and name.split(".")[1] != other.split(".")[1]
+    }
+    assert not {(a, b) for a, b in pairs if (b, a) in pairs}
+
+
+def test_no_room_is_full_and_each_says_what_lies_in_it():
+    rooms = Counter(path.parent for path in FILES)
+    assert {str(room): count for room, count in rooms.items() if count > MOST} == {}
+    plan = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for room in rooms:
+        assert ast.get_docstring(parsed(room / "__init__.py")), f"{room}/__init__.py says nothing"
+        assert f"{room.name}/" in plan or room == Path(), f"docs/architecture.md does not show {room}"
+
+
+def test_a_room_holds_no_code_of_its_own():
+    for path in FILES:
+        if path.name == "__init__.py" and path.parent.name not in {"", "commands"}:
+            kinds = {type(node) for node in parsed(path).body}
+            assert kinds <= {ast.Expr, ast.ImportFrom, ast.Assign}, path
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_libraries_stay_where_they_belong(path):
-    for name in imports(parsed(path)):
+    for name in imports(parsed(path), types=False):
         library = name.split(".")[0]
         assert part(path) in ALLOWED.get(library, {part(path)}), f"{path} imports {name}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_heavy_libraries_are_imported_where_they_are_used(path):
-    heavy = {name for name in imports(parsed(path), top_only=True) if name.split(".")[0] in HEAVY}
+    tops = list(imports(parsed(path), top_only=True, types=False))
+    heavy = {name for name in tops if name.split(".")[0] in HEAVY}
     assert not heavy, f"{path} imports {heavy} at its top"
-    if part(path) in LIGHT:
-        torch = {name for name in imports(parsed(path), top_only=True) if name.startswith("torch")}
+    if part(path) in LIGHT and path not in DRAWING:
+        torch = {name for name in tops if name.split(".")[0] == "torch"}
         assert not torch, f"{path} is to be importable without torch"

@@ -10,7 +10,7 @@ from unlearn.system.locks import held
 HOLDS = """
 import sys
 from pathlib import Path
-from unlearn.locks import held
+from unlearn.system.locks import held
 with held(Path(sys.argv[1]), "somebody is here"):
     Path(sys.argv[2]).write_text("got it")
 """

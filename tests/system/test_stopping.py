@@ -123,7 +123,7 @@ def test_a_second_ctrl_c_ends_at_once():
     """Even where the work that is to be finished first takes long."""
     code = """
 import os, signal, time
-from unlearn.stopping import finishing, listening
+from unlearn.system.stopping import finishing, listening
 with listening(), finishing():
     os.kill(os.getpid(), signal.SIGINT)
     print("asked", flush=True)

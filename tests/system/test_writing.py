@@ -58,14 +58,14 @@ def _comparison(folder):
 
 #: Who removes or moves anything, and what.
 REMOVING = {
-    "artifacts.py": "unfinished work of the store's own",
+    "store/artifacts.py": "unfinished work of the store's own",
     "commands/folder.py": "what a failed run has made",
-    "locks.py": "the lock that it holds",
-    "models/export.py": "the folder that it has just written",
-    "outputs.py": "what `unlearn clean` was asked to remove",
-    "replacing.py": "the files that an artifact lists as its own",
-    "tracking.py": "the run's numbers",
-    "writing.py": "the file that it has just written",
+    "system/locks.py": "the lock that it holds",
+    "models/files/export.py": "the folder that it has just written",
+    "store/outputs.py": "what `unlearn clean` was asked to remove",
+    "store/replacing.py": "the files that an artifact lists as its own",
+    "tracking/tracker.py": "the run's numbers",
+    "system/writing.py": "the file that it has just written",
 }
 MODULES = {("os", "remove"), ("os", "replace"), ("shutil", "move")}
 VERBS = {"rmtree", "unlink", "rmdir", "rename", "renames", "removedirs", "truncate"}
