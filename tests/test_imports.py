@@ -1,4 +1,4 @@
-"""The rooms of docs/architecture.md, read off the source: imports go down, in no circle, and no room is full."""
+"""The rooms of docs/architecture.md, read off the source: imports go down, in no circle, and none is full."""
 
 import ast
 from collections import Counter
