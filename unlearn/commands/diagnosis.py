@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.commands.files import chosen_groups, is_group, options
+from unlearn.commands.outside import outside
 from unlearn.config.compose import composed
 from unlearn.config.idle import idle
 from unlearn.config.resolve import resolve
@@ -100,8 +101,9 @@ def _unknown_options(override: Override) -> Iterator[str]:
     if not is_group(group) or override.is_delete():
         return
     for value in _values(override):
-        if isinstance(value, str) and value not in options(group) and value != "null":
-            yield f"{group}: {unknown(group, value, options(group))}"
+        known = sorted({*options(group), *outside(group)})
+        if isinstance(value, str) and value not in known and value != "null":
+            yield f"{group}: {unknown(group, value, known)}"
 
 
 def _missing_extras(override: Override) -> Iterator[str]:

@@ -53,7 +53,7 @@ class NegativePrompt(Method):
 
 
 @dataclass(kw_only=True)
-class NegativePromptGuard(Guard):
+class NegativePromptGuard(Guard, name="negative_prompt"):
     """Puts a text where the empty prompt would be.
 
     Attributes:

@@ -132,7 +132,7 @@ class SLD(Push, Method):
 
 
 @dataclass(kw_only=True)
-class SLDGuard(Push, Guard):
+class SLDGuard(Push, Guard, name="sld"):
     """Predicts for the safety concept too, and pushes away from it.
 
     Attributes:
