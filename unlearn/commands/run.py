@@ -30,7 +30,7 @@ from unlearn.config.identity import signature
 from unlearn.config.resolve import resolve
 from unlearn.config.schemas import RunConfig
 from unlearn.errors import ConfigError
-from unlearn.plugins.loading import homes
+from unlearn.plugins.loading import homes, load
 from unlearn.system.confidential import Filter, redacted, stated
 from unlearn.system.freeing import forget, give_back
 from unlearn.system.heard import listening
@@ -65,7 +65,7 @@ def _done(config: DictConfig) -> float | None:
     from unlearn.pipeline.label import Label
     from unlearn.pipeline.run import run
 
-    register_schemas(HydraConfig.get().overrides.task)  # in a launcher's process, plug-ins are not yet there
+    load(HydraConfig.get().overrides.task)  # in a launcher's process, plug-ins are not yet there
     about = HydraConfig.get()
     folder = Path(about.runtime.output_dir)
     place = RunFolder(folder, folder / f"{about.job.name}.log")

@@ -24,7 +24,7 @@ from unlearn.concepts.choice import ConceptChoice
 from unlearn.config.identity import run_name
 from unlearn.config.schemas import Evaluation, RunConfig
 from unlearn.errors import ConfigError, unknown
-from unlearn.plugins.folders import FOLDERS
+from unlearn.plugins.folders import FOLDERS, brought_by
 from unlearn.plugins.loading import ORIGINS, load
 
 
@@ -53,7 +53,8 @@ def register_schemas(words: Sequence[str] = ()) -> None:
     store = ConfigStore.instance()
     for group, name in ORIGINS:
         store.store(group=f"schema/{group}", name=name, node=TABLES[group][name])
-        store.store(group=group, name=name, node=TABLES[group][name])
+        if not brought_by(group, name):
+            store.store(group=group, name=name, node=TABLES[group][name])
 
 
 @cache

@@ -110,7 +110,7 @@ def _add(folder: Path, label: str) -> None:
 def _said(words: Sequence[str]) -> list[Path]:
     found = [Path(path.removeprefix("file://")) for word in words if _key(word) == "hydra.searchpath"
              for path in _listed(word)]  # fmt: skip
-    for flag, word in zip(words, [*words[1:], ""], strict=True):
+    for flag, word in zip(words, [*words, ""][1:], strict=True):
         if flag in ("--config-dir", "-cd"):
             found.append(Path(word))
         elif flag.startswith("--config-dir="):
