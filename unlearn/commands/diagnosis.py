@@ -18,12 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn.commands.files import chosen_groups, is_group, options
-from unlearn.commands.outside import outside
 from unlearn.config.compose import composed
 from unlearn.config.idle import idle
 from unlearn.config.resolve import resolve
 from unlearn.errors import ConfigError, unknown
 from unlearn.plugins.folders import SAID
+from unlearn.plugins.names import outside
 
 LAUNCHERS = {"gpus": "hydra-joblib-launcher", "slurm": "hydra-submitit-launcher"}
 """Our launchers, and the package that each stands on; the extra that brings it has the launcher's name."""

@@ -23,7 +23,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Prints a line for each: its name, its paper if it has one, what it does, and in brackets what it came
     with if that is not this package.
     """
-    from unlearn.commands.outside import origin, outside
+    from unlearn.plugins.names import origin, outside
 
     group = GROUPS[arguments.kind]
     more = outside(group, arguments.overrides)

@@ -54,8 +54,8 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _check_name(kind: str, name: str) -> None:
-    from unlearn.commands.outside import outside
     from unlearn.plugins.loading import snake
+    from unlearn.plugins.names import outside
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or snake(_class(name)) != name:
         raise ConfigError(

@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> None:
     if group not in known or not name:
         raise ConfigError(f"show: {unknown('group', group, known)} Say it as in: unlearn show method=rece")
     cls, node = chosen(group, name, arguments.overrides)
-    from unlearn.commands.outside import origin
+    from unlearn.plugins.names import origin
 
     paper = getattr(cls, "paper", "")
     print(f"# {group}={name}" + (f": {cls.__name__}" if cls else "") + (f" (arXiv {paper})" if paper else ""))
@@ -51,8 +51,8 @@ def chosen(group: str, name: str, overrides: list[str] | None = None) -> tuple[t
     """
     from omegaconf import OmegaConf
 
-    from unlearn.commands.outside import outside
     from unlearn.config.compose import composed
+    from unlearn.plugins.names import outside
 
     more = outside(group, overrides or ()) if group in GROUPS.values() else []
     if name not in (known := sorted({*names(group), *more})):

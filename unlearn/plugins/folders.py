@@ -92,7 +92,7 @@ def _search_installed() -> None:
 
 
 def _add(folder: Path, label: str) -> None:
-    if folder in FOLDERS or not folder.is_dir():
+    if folder in FOLDERS or not folder.is_dir() or folder == Path(str(files("unlearn.conf"))).resolve():
         return
     for path in sorted(folder.rglob("*.yaml")):
         own = path.relative_to(folder).as_posix()
@@ -100,9 +100,9 @@ def _add(folder: Path, label: str) -> None:
         if files("unlearn.conf").joinpath(own).is_file():
             others.append("unlearn")
         if others:
-            name, _, group = own.removesuffix(".yaml")[::-1].partition("/")
+            group, _, name = own.removesuffix(".yaml").rpartition("/")
             raise ConfigError(
-                f"{path}: the name '{name[::-1]}' of a {group[::-1]} is taken by {others[0]}. Choose another."
+                f"{path}: the name '{name}' of group {group} is taken by {others[0]}. Choose another."
             )
     FOLDERS[folder] = label
 

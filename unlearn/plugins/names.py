@@ -1,4 +1,4 @@
-"""What commands need to know of plug-ins beside their YAML."""
+"""Which names come from outside, and what they came with."""
 
 from __future__ import annotations
 
