@@ -13,6 +13,7 @@ from unlearn.detectors.detector import Detector
 from unlearn.errors import UnlearnError
 from unlearn.metrics.detection import DetectionRate
 from unlearn.metrics.metric import Evidence
+from unlearn.metrics.needs import expanded, requests
 from unlearn.metrics.robustness import AttackSuccessRate
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler
@@ -119,9 +120,9 @@ def test_images_that_are_not_finite_fail(tmp_path, monkeypatch):
 
 def test_requests_are_the_union_of_needs():
     metrics = {"a": DetectionRate(role="plain", known_from=50), "asr": AttackSuccessRate()}
-    every = evaluation.expanded(metrics, ["x", "y"])
+    every = expanded(metrics, ["x", "y"])
     assert list(every) == ["a", "asr_x", "asr_x_resisted", "asr_y", "asr_y_resisted"]
-    assert [str(request) for request in evaluation.requests(every, None, ["x", "y"])] == [
+    assert [str(request) for request in requests(every, None, ["x", "y"])] == [
         "original:plain",
         "erased:plain",
         "erased:attack:x",

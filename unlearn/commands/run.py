@@ -84,7 +84,10 @@ def _done(config: DictConfig) -> float | None:
         for handler in logging.getLogger().handlers:
             handler.addFilter(Filter())
         said, resolved = (OmegaConf.to_container(config, resolve=whole) for whole in (False, True))
-        with place.held(_described(config)), listening():  # here as well, for the processes of a launcher
+        with (
+            place.held(own, _described(config)),
+            listening(),
+        ):  # here as well, for the processes of a launcher
             results = run(settings, folder, label, stated(said, resolved))
     except BaseException as error:
         place.detach()
