@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import attack_cases
 import pytest
 import torch
+from attack_cases import mma, ringabell
 from golden_cases import golden_case, relative
 
 from unlearn.attacks.attack import Target
@@ -14,59 +16,25 @@ from unlearn.attacks.layout import Layout
 from unlearn.attacks.spaces import AddedTokens, concept_words, content, parts, stable_words
 from unlearn.attacks.text.coordinate_gradient import CoordinateGradient
 from unlearn.attacks.text.genetic import Genetic, crossed, mutated
-from unlearn.attacks.text.text_attack import Encoded, MMADiffusion, Read, RingABell
+from unlearn.attacks.text.text_attack import Encoded, Read
 from unlearn.attacks.text.text_objectives import EndCosine, ShiftedEmbedding, direction
-from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
+from unlearn.concepts.concept import PromptSet
 from unlearn.models.erasure import Erasure
-from unlearn.models.sampling import Sampler
 from unlearn.seeding import generator
 
-PLAIN = PromptSet(
-    "attack:x", ("a church", "a photo of a church", "a cat"), (5, 6, 7), ("",) * 3, ("red",) * 3
-)
+PLAIN = replace(attack_cases.PLAIN, prompts=("a church", "a photo of a church", "a cat"))
 
 
 def target_of(model, concepts=None, erasure=None) -> Target:
-    red = Concept(
-        kind="object",
+    """Nobody judges."""
+    own = attack_cases.target_of(
+        model,
+        erasure=erasure,
         phrases=["church", "house of the cat"],
         anchor="dog",
-        retain=[],
-        prompts=None,
-        detector="red",
-        labels=["red"],
         templates=["{}", "a photo of {a}"],
     )
-    sampler = Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
-    return Target(model, erasure or Erasure(), concepts or ConceptSet(erase={"red": red}), {}, sampler)
-
-
-def ringabell(**changes) -> RingABell:
-    settings = {
-        "prompts": 3,
-        "looks": 0,
-        "space": AddedTokens(place="replace", tokens=3),
-        "objective": ShiftedEmbedding(strength=1.0, sentences=None),
-        "search": Genetic(rounds=6, patience=6, population=12, crossover=0.5, mutation=0.5),
-        "vocabulary": "words",
-        "banned": False,
-        "batch_size": 64,
-    }
-    return RingABell(**{**settings, **changes})
-
-
-def mma(**changes) -> MMADiffusion:
-    settings = {
-        "prompts": 3,
-        "looks": 0,
-        "space": AddedTokens(place="replace", tokens=3),
-        "objective": EndCosine(),
-        "search": CoordinateGradient(rounds=6, patience=6, candidates=12, top=8, starts=1),
-        "vocabulary": "parts",
-        "banned": True,
-        "batch_size": 64,
-    }
-    return MMADiffusion(**{**settings, **changes})
+    return replace(own, concepts=concepts or own.concepts, detectors={})
 
 
 BOTH = pytest.mark.parametrize("attack", [ringabell(), mma()], ids=["ringabell", "mma"])
