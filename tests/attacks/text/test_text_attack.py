@@ -40,13 +40,14 @@ def target_of(model, concepts=None, erasure=None) -> Target:
 BOTH = pytest.mark.parametrize("attack", [ringabell(), mma()], ids=["ringabell", "mma"])
 
 
-def draws(listed, per_hit):
-    """The numbers of the authors' runs: one chance for each, and more for those that it hits."""
-    rows = iter(listed)
+def hits(listed, rate, spared):
+    """Which of the authors' chances were below ``rate``, and the two numbers drawn there; else ``spared``."""
+    rows, found = iter(listed), []
     while (first := next(rows, None)) is not None:
         kind, chance = first
         assert kind == "random"
-        yield chance, per_hit(chance, rows)
+        found.append((chance < rate, [next(rows)[1][0] for _ in range(2)] if chance < rate else spared))
+    return torch.tensor([hit for hit, _ in found]), *torch.tensor([numbers for _, numbers in found]).T
 
 
 @pytest.mark.golden
@@ -78,29 +79,13 @@ def test_matches_a_generation_of_the_authors(golden, golden_tiny):
     assert order.tolist() == outputs["order"]
     survivors = tensors["population"][order[: inputs["population_size"] // 2]]
 
-    rate = inputs["crossover_rate"]
-    listed = list(
-        draws(
-            inputs["crossover_draws"],
-            lambda chance, rows: [next(rows)[1][0] for _ in range(2)] if chance < rate else [0, 1],
-        )
-    )
-    crossing = torch.tensor([chance < rate for chance, _ in listed])
-    mates, cuts = torch.tensor([numbers for _, numbers in listed]).T
+    crossing, mates, cuts = hits(inputs["crossover_draws"], inputs["crossover_rate"], [0, 1])
     family = crossed(survivors, crossing, mates, cuts)
     assert torch.equal(family, tensors["after_crossover"])
     parents = torch.tensor([first for hit in crossing.tolist() for first in ([1, 0, 0] if hit else [1])]) > 0
     assert torch.equal(family[parents], survivors)
 
-    rate = inputs["mutate_rate"]
-    listed = list(
-        draws(
-            inputs["mutation_draws"],
-            lambda chance, rows: [next(rows)[1][0] for _ in range(2)] if chance < rate else [0, 0],
-        )
-    )
-    changing = torch.tensor([chance < rate for chance, _ in listed])
-    places, words = torch.tensor([numbers for _, numbers in listed]).T
+    changing, places, words = hits(inputs["mutation_draws"], inputs["mutate_rate"], [0, 0])
     family = mutated(family, changing, places, words.to(family.dtype))
     assert torch.equal(family, tensors["after_mutation"])
     # The authors' survivors are changed in place: what is kept of them is what a mutation made of them.
