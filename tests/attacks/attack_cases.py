@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from unlearn.attacks.attack import Target
-from unlearn.attacks.embedding.concept_inversion import ConceptInversion
-from unlearn.attacks.gradient.gradient_attack import P4D, UnlearnDiffAtk
+from unlearn.attacks.embedding.cce import ConceptInversion
 from unlearn.attacks.gradient.noise_matching import NoiseMatching
+from unlearn.attacks.gradient.p4d import P4D
 from unlearn.attacks.gradient.token_searches import NearestTokens, TokenDistributions
+from unlearn.attacks.gradient.unlearndiffatk import UnlearnDiffAtk
 from unlearn.attacks.objectives import DetectorScore
 from unlearn.attacks.random_tokens import RandomTokens
 from unlearn.attacks.searches import RandomSearch
@@ -14,8 +15,9 @@ from unlearn.attacks.spaces import AddedTokens
 from unlearn.attacks.text.coordinate_gradient import CoordinateGradient
 from unlearn.attacks.text.genetic import Genetic
 from unlearn.attacks.text.greedy import Greedy
-from unlearn.attacks.text.sneaky_prompt import SneakyPrompt
-from unlearn.attacks.text.text_attack import MMADiffusion, RingABell
+from unlearn.attacks.text.mma import MMADiffusion
+from unlearn.attacks.text.ringabell import RingABell
+from unlearn.attacks.text.sneaky import SneakyPrompt
 from unlearn.attacks.text.text_objectives import EndCosine, ShiftedEmbedding
 from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
 from unlearn.detectors.detector import Detector

@@ -15,8 +15,8 @@ from unlearn.attacks.attack import Target
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.spaces import AddedTokens, concept_words, content, parts, stable_words
 from unlearn.attacks.text.coordinate_gradient import CoordinateGradient
+from unlearn.attacks.text.encoded import Encoded, Read
 from unlearn.attacks.text.genetic import Genetic, crossed, mutated
-from unlearn.attacks.text.text_attack import Encoded, Read
 from unlearn.attacks.text.text_objectives import EndCosine, ShiftedEmbedding, direction
 from unlearn.concepts.concept import PromptSet
 from unlearn.models.erasure import Erasure

@@ -13,7 +13,7 @@ from tiny_checkpoint import assert_untouched, state
 from victims import misreading, never_knew
 
 from unlearn.attacks.attack import AdversarialPrompts, Target
-from unlearn.attacks.embedding.concept_inversion import ConceptInversion, replaced, spaced
+from unlearn.attacks.embedding.cce import ConceptInversion, replaced, spaced
 from unlearn.attacks.embedding.learned_word import GUARDED, PROBES, Learning
 from unlearn.concepts.concept import Concept, ConceptSet
 from unlearn.concepts.images import ImageRequest
