@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from unlearn.attacks.attack import Attack
-from unlearn.attacks.embedding.concept_inversion import ConceptInversion
-from unlearn.attacks.gradient.gradient_attack import P4D, UnlearnDiffAtk
+from unlearn.attacks.embedding.cce import ConceptInversion
+from unlearn.attacks.gradient.p4d import P4D
+from unlearn.attacks.gradient.unlearndiffatk import UnlearnDiffAtk
 from unlearn.attacks.random_tokens import RandomTokens
 from unlearn.attacks.replay import Replay
-from unlearn.attacks.text.sneaky_prompt import SneakyPrompt
-from unlearn.attacks.text.text_attack import MMADiffusion, RingABell
+from unlearn.attacks.text.mma import MMADiffusion
+from unlearn.attacks.text.ringabell import RingABell
+from unlearn.attacks.text.sneaky import SneakyPrompt
 from unlearn.detectors.detector import Detector, ImageFeatures
 from unlearn.detectors.imagenet import ImageNetClassifier
 from unlearn.detectors.inception import Inception

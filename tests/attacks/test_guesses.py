@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from test_sneaky_prompt import sneaky
-from test_sneaky_prompt import target_of as judged
-from test_text_attack import PLAIN, mma, ringabell
+from attack_cases import PLAIN, SAMPLER, concept, mma, ringabell, sneaky, target_of
 
 from unlearn.attacks.attack import Attack, Target
 from unlearn.attacks.findings import Finding, gathered
 from unlearn.attacks.guesses import Guess, GuessingAttack, guessed, load, save
-from unlearn.concepts.concept import Concept, ConceptSet
+from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ArtifactError, ConfigError, UnlearnError
 from unlearn.models.erasure import Erasure
-from unlearn.models.sampling import Sampler
 from unlearn.pipeline.stages import Erased, attack
 from unlearn.seeding import generator
 from unlearn.store.artifacts import Store
 
+judged = partial(target_of, phrases=["church", "old church"])
 SEEN: list[tuple[str, Erasure]] = []
 EVERY = pytest.mark.parametrize("kind", [ringabell, mma, sneaky])
 
@@ -55,9 +54,7 @@ class Judge:
 
 def test_what_is_found_without_the_erased_model_is_found_once_for_all_methods(tmp_path):
     SEEN.clear()
-    church = Concept(
-        kind="object", phrases=["church"], anchor="", retain=[], prompts=None, detector="x", labels=["x"]
-    )
+    church = concept("x", detector="x")
 
     def run(phrases, model, erasure):
         config = SimpleNamespace(
@@ -70,9 +67,7 @@ def test_what_is_found_without_the_erased_model_is_found_once_for_all_methods(tm
                     "looking": Looking(prompts=1),
                 },
             ),
-            model=SimpleNamespace(
-                sampler=Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
-            ),
+            model=SimpleNamespace(sampler=SAMPLER),
             seeds=SimpleNamespace(attack=0),
         )
         inputs = {"source": {"weights": model}, "method": list(erasure.weights)}

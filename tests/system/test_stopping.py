@@ -10,11 +10,11 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from small_run import PROGRAM, RUN
 from torch import nn
 
 from unlearn.methods.method import Context, Meter
@@ -23,8 +23,6 @@ from unlearn.models.erasure import Erasure
 from unlearn.models.weights.parameters import Selection
 from unlearn.system import stopping
 from unlearn.system.stopping import Stopped, finishing, listening
-
-WORLD = Path(__file__).parents[1] / "small_world"
 
 
 @pytest.fixture
@@ -257,10 +255,10 @@ def test_a_training_that_goes_on_tells_all_of_its_first_part(tmp_path):
 @pytest.fixture
 def unlearn(tiny_folder, tmp_path):
     """Starts a small run in an empty folder; a signal is said hits a step of its training."""
-    program = [sys.executable, str(WORLD / "unlearn.py")]
     small = [f"method.{key}=4" for key in ("steps", "batch_size")]
-    words = ["run", "--config-dir", str(WORLD), "model=tiny", "eval=tiny", "tracker=none", "concept=red"]
-    words += [
+    words = [
+        *RUN,
+        "concept=red",
         f"model.source={tiny_folder}",
         "method=esd",
         *small,
@@ -271,7 +269,7 @@ def unlearn(tiny_folder, tmp_path):
     def call(*more, signalled="", command=()):
         environment = {**os.environ, "SMALL_WORLD_SIGNAL": signalled, "OMP_NUM_THREADS": "1"}
         return subprocess.run(
-            command or [*program, *words, *more],
+            command or [sys.executable, PROGRAM, *words, *more],
             cwd=tmp_path,
             env=environment,
             stdin=subprocess.DEVNULL,

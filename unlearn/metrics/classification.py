@@ -11,10 +11,10 @@ from torch import Tensor
 
 from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
-from unlearn.detectors.detector import ImageText
+from unlearn.detectors.detector import ImageText, Network
 from unlearn.errors import unknown
 from unlearn.metrics.detection import belonging
-from unlearn.metrics.metric import Evidence, Metric, Network, Score, check_network, pair, prompts_of
+from unlearn.metrics.metric import Evidence, Metric, Score, check_network, pair, prompts_of
 
 
 @dataclass(kw_only=True)

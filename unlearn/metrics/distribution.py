@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unlearn.detectors.detector import ImageFeatures
+from unlearn.detectors.detector import ImageFeatures, Network
 from unlearn.errors import unknown
 from unlearn.metrics.functional import (
     Interval,
@@ -22,7 +22,7 @@ from unlearn.metrics.functional import (
     polynomial_kernel,
     within,
 )
-from unlearn.metrics.metric import Evidence, Measured, Network, Score, check_network, pair
+from unlearn.metrics.metric import Evidence, Measured, Score, check_network, pair
 from unlearn.metrics.roles import RolesMetric
 
 AGAINST = ("reference", "original")

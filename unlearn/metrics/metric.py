@@ -18,13 +18,11 @@ from torch import Tensor
 
 from unlearn.concepts.concept import ROLES, ConceptSet, PromptSet
 from unlearn.concepts.images import ImageRequest, ImageSet
-from unlearn.detectors.detector import Detector, ImageFeatures, ImageText
+from unlearn.detectors.detector import Detector, ImageFeatures, ImageText, Network
 from unlearn.detectors.reading import BROKEN, Failure, rows
 from unlearn.errors import ConfigError, UnlearnError, unknown
 from unlearn.metrics.functional import Interval, mean_interval, rate_difference_interval, rate_interval
 from unlearn.system.shortage import reason
-
-Network = Detector | ImageFeatures
 
 
 @dataclass(frozen=True)

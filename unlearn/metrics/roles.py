@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unlearn.concepts.concept import ConceptSet
 from unlearn.concepts.images import ImageRequest
-from unlearn.detectors.detector import ImageText
-from unlearn.metrics.metric import Evidence, Metric, Network, check_network, check_roles, pair, prompts_of
+from unlearn.detectors.detector import ImageText, Network
+from unlearn.metrics.metric import Evidence, Metric, Score, check_network, check_roles, pair, prompts_of
 
 
 @dataclass(kw_only=True)
@@ -39,10 +41,23 @@ class ClipMetric(RolesMetric):
 
     Attributes:
         clip: Key in ``eval.detectors`` of the CLIP. Scores of different ones cannot be compared.
+        unit: Name of the scale.
     """
+
+    unit: ClassVar[str]
 
     clip: str
 
     def check(self, detectors: Mapping[str, Network]) -> list[str]:
         """Whether ``clip`` is a CLIP."""
         return check_network("clip", self.clip, detectors, ImageText)
+
+    def score(self, evidence: Evidence) -> Score:
+        """The mean over the images of all roles."""
+        if prompts := self.prompts(evidence):
+            return self.mean(evidence, prompts)
+        return self.undefined(self.unit, f"there are no prompts of the roles {', '.join(self.roles)}.")
+
+    @abstractmethod
+    def mean(self, evidence: Evidence, prompts: Sequence[str]) -> Score:
+        """The mean over the images of all roles, of whose prompts there is one at least."""

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from unlearn.concepts.concept import ConceptSet
+from unlearn.detectors.detector import Network
 from unlearn.errors import ConfigError
-from unlearn.metrics.metric import Metric, Network
+from unlearn.metrics.metric import Metric
 from unlearn.store.digests import digest_of
 from unlearn.store.provenance import made_by
 

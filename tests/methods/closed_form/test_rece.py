@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from method_cases import concept_set, configured, golden_case, relative
-from test_uce import pairs
+from method_cases import concept_set, configured, golden_case, pairs, relative
 
 from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ConfigError

@@ -16,7 +16,7 @@ from unlearn.attacks.findings import Finding, gathered, judged, kept
 from unlearn.attacks.fitting import Fitting
 from unlearn.attacks.gradient.attempts import CHOICES, Attempt
 from unlearn.attacks.gradient.noise_matching import Bank, Case, NoiseMatching
-from unlearn.attacks.gradient.token_searches import NearestTokens, TokenDistributions, Tokens
+from unlearn.attacks.gradient.token_searches import Tokens
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.spaces import AddedTokens, content, stable_words
@@ -290,39 +290,3 @@ def _encoded(model: DiffusionModel, layouts: Sequence[Layout], added: Tensor) ->
     ends = torch.tensor([layout.end for layout in layouts], device=base.device)
     index = (torch.arange(len(base), device=base.device)[:, None], places)
     return model.encode_embeddings(torch.index_put(base, index, added.to(base.dtype)), ends)
-
-
-@dataclass(kw_only=True)
-class UnlearnDiffAtk(GradientAttack):
-    """Tokens before the prompt that make the erased model its own classifier of the concept.
-
-    It departs from the authors' code in what its numbers should not depend on: noise is drawn anew in each
-    step where the code repeats forty draws, images are drawn with seeds that the evaluation does not use, and
-    only whole words are chosen, which survive being written.
-
-    References:
-        | To Generate or Not? Safety-Driven Unlearned Diffusion Models Are Still Easy to Generate Unsafe
-        | Images ... For Now (Zhang et al., 2023)
-        | https://arxiv.org/abs/2310.11868
-    """
-
-    paper: ClassVar[str] = "2310.11868"
-    search: TokenDistributions
-
-
-@dataclass(kw_only=True)
-class P4D(GradientAttack):
-    """Tokens under which the erased model predicts what the original does for the plain prompt.
-
-    The authors choose among looks by the likeness of images; here the detector chooses, as for all attacks.
-    Theirs ask the original model in every step, on one image, with a context that is padded otherwise than
-    the prompt that is drawn; here its predictions are taken once.
-
-    References:
-        | Prompting4Debugging: Red-Teaming Text-to-Image Diffusion Models by Finding Problematic Prompts
-        | (Chin et al., 2023)
-        | https://arxiv.org/abs/2309.06135
-    """
-
-    paper: ClassVar[str] = "2309.06135"
-    search: NearestTokens

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.methods.guards.wording import Wording
-from unlearn.methods.method import Context, Method, of_other_kinds
+from unlearn.methods.guards.wording import WordedMethod
+from unlearn.methods.method import Context
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard, Step
 from unlearn.models.model import Conditioning, DiffusionModel
@@ -71,7 +71,7 @@ class Push:
 
 
 @dataclass(kw_only=True)
-class SLD(Push, Method):
+class SLD(Push, WordedMethod):
     r"""Pushes every step's prediction away from the one under a safety concept.
 
     With :math:`\epsilon_\varnothing, \epsilon_c, \epsilon_S` the predictions without a prompt, with the
@@ -102,20 +102,11 @@ class SLD(Push, Method):
     """
 
     paper: ClassVar[str] = "2211.05105"
-    continues: ClassVar[bool] = False
-    random: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
-
-    wording: Wording
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """The kind, which the wording may depend on."""
-        return frozenset({"kind"})
 
     def idle(self, concepts: ConceptSet) -> dict[str, str]:
         """Words for other kinds, and how a momentum without weight decays."""
-        found = of_other_kinds("wording.phrases", self.wording.phrases, concepts)
+        found = super().idle(concepts)
         return (
             found
             if self.momentum_scale

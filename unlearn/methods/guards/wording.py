@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unlearn.concepts.concept import PROMPT_TEMPLATES, ConceptSet
 from unlearn.concepts.sentences import fill
 from unlearn.errors import ConfigError, unknown
+from unlearn.methods.method import Method, of_other_kinds
 from unlearn.models.model import DiffusionModel
 
 
@@ -52,3 +54,26 @@ class Wording:
         except ConfigError as error:
             raise ConfigError(f"method.wording: all phrases together make one prompt. {error}") from None
         return text
+
+
+@dataclass(kw_only=True)
+class WordedMethod(Method):
+    """A method that acts while sampling, on what it is told in words.
+
+    Attributes:
+        wording: How the concept is said.
+    """
+
+    continues: ClassVar[bool] = False
+    random: ClassVar[bool] = False
+
+    wording: Wording
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The kind, which the wording may depend on."""
+        return frozenset({"kind"})
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """Words for other kinds."""
+        return of_other_kinds("wording.phrases", self.wording.phrases, concepts)

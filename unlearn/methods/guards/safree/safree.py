@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ConfigError, unknown
 from unlearn.methods.guards.safree.reattention import ReAttention
-from unlearn.methods.guards.wording import Wording
-from unlearn.methods.method import Context, Method, of_other_kinds
+from unlearn.methods.guards.wording import WordedMethod
+from unlearn.methods.method import Context, of_other_kinds
 from unlearn.methods.subspaces import basis, contents, off, onto, pooled
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard
@@ -43,7 +43,7 @@ class Curve:
 
 
 @dataclass(kw_only=True)
-class SAFREE(Method):
+class SAFREE(WordedMethod):
     r"""Takes the concept out of those tokens of a prompt that speak of it, for as many steps as it takes.
 
     Let :math:`P_C` project on the span of the pooled embeddings of the concept's phrases, :math:`q_i` be the
@@ -88,11 +88,8 @@ class SAFREE(Method):
     """
 
     paper: ClassVar[str] = "2410.12761"
-    continues: ClassVar[bool] = False
-    random: ClassVar[bool] = False
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention", "text_encoder"})
 
-    wording: Wording
     kinds: dict[str, Curve]
     alpha: float
     limit: int
@@ -111,14 +108,9 @@ class SAFREE(Method):
         if scales is not None and not (len(scales) == 2 and all(0 <= scale <= 1 for scale in scales)):
             raise ValueError(f"re_attention: must be two numbers from 0 to 1, got {scales}")
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """The kind, which the wording may depend on."""
-        return frozenset({"kind"})
-
     def idle(self, concepts: ConceptSet) -> dict[str, str]:
         """Words and curves for other kinds, and what finds the last step where it is given."""
-        found = of_other_kinds("wording.phrases", self.wording.phrases, concepts)
+        found = super().idle(concepts)
         if self.last_step is not None:
             return found | dict.fromkeys(["kinds", "limit"], "'last_step' takes its place.")
         return found | of_other_kinds("kinds", self.kinds, concepts)
