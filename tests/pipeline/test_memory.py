@@ -14,7 +14,7 @@ from unlearn.pipeline.memory import accounted, savings
 from unlearn.pipeline.original import Source
 from unlearn.pipeline.stages import erase
 from unlearn.store.artifacts import Store
-from unlearn.tracking.tracker import Tracking
+from unlearn.tracking.several import Tracking
 
 
 def config(*words: str):

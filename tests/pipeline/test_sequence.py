@@ -16,7 +16,8 @@ from unlearn.pipeline.original import Source
 from unlearn.pipeline.sequence import BETWEEN, SO_FAR, measurements
 from unlearn.pipeline.stages import erase
 from unlearn.store.artifacts import Store
-from unlearn.tracking.tracker import Silent, Tracking
+from unlearn.tracking.none import Silent
+from unlearn.tracking.several import Tracking
 
 DUGE = (
     "steps=4",

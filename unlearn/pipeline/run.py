@@ -24,7 +24,7 @@ from unlearn.report import score_table, write_report
 from unlearn.store.artifacts import Store
 from unlearn.store.layout import Item, Results
 from unlearn.store.results import write_items, write_results
-from unlearn.tracking.tracker import Tracking, tracked
+from unlearn.tracking.several import Tracking, tracked
 
 PAIRS = 16
 """Images of each prompt set that a tracker gets."""

@@ -39,7 +39,7 @@ from unlearn.pipeline.original import Source
 from unlearn.store.artifacts import Store, listed, seconds, warned
 from unlearn.store.layout import Item, ScoreEntry
 from unlearn.store.provenance import made_by
-from unlearn.tracking.tracker import Tracking
+from unlearn.tracking.several import Tracking
 
 COST = "cost.json"
 
