@@ -21,7 +21,6 @@ from unlearn.config.compose import composed
 from unlearn.config.resolve import resolve
 from unlearn.config.schemas import RunConfig
 from unlearn.methods.method import Context, Meter, Method
-from unlearn.metrics.needs import expanded, requests
 from unlearn.models.erasure import Erasure, contents
 from unlearn.models.families.sd import StableDiffusion
 from unlearn.models.model import DiffusionModel
@@ -30,6 +29,7 @@ from unlearn.pipeline.drawing import Drawing, generate
 from unlearn.pipeline.erasing import Erased
 from unlearn.pipeline.judging import Judging
 from unlearn.pipeline.scoring import score
+from unlearn.pipeline.sequence import measurements
 from unlearn.store.artifacts import Store, check_unused, claim
 from unlearn.store.layout import ScoreEntry
 from unlearn.store.provenance import made_by
@@ -115,8 +115,7 @@ def evaluate(model: DiffusionModel, erasure: Erasure, config: RunConfig) -> dict
     """
     evaluation, concepts = config.eval, config.concepts
     judging = Judging(concepts, evaluation.detectors, evaluation.failures)
-    metrics = expanded(evaluation.metrics, list(evaluation.attacks))
-    needed = requests(metrics, concepts, list(evaluation.attacks))
+    (plan,) = measurements(evaluation.metrics, list(evaluation.attacks), concepts, None)
     prompts = config.prompt_sets()
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
@@ -125,5 +124,5 @@ def evaluate(model: DiffusionModel, erasure: Erasure, config: RunConfig) -> dict
         erased = Erased(erasure, Path(folder), inputs, {})
         attacks = attack(evaluation.attacks, prompts["plain"], config.seeds.attack, erased, drawing, judging)
         prompts |= {one.found.prompts.name: one.found.prompts for one in attacks.values()}
-        images = generate(needed, prompts, erased, drawing, learned(attacks))
-        return score(metrics, images, attacks, judging, store).scores
+        images = generate(plan.needed, prompts, erased, drawing, learned(attacks))
+        return score(plan.metrics, images, attacks, judging, store).scores

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from unlearn.concepts.concept import PromptSet
 from unlearn.config.schemas import RunConfig
 from unlearn.pipeline.attacking import attack, learned
 from unlearn.pipeline.curves import judge
@@ -52,9 +53,10 @@ def run(config: RunConfig, folder: Path, label: Label, settings: Mapping[str, An
     """
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(Path(config.outputs) / "artifacts", config.force, config.device)
+    prompts = config.prompt_sets()
     print(f"{label.name}\n")
     with tracked(config.tracker, folder, settings, label.name, label.group) as tracking:
-        found = _found(config, store, tracking)
+        found = _found(config, prompts, store, tracking)
         with _stage("report", store):
             results = assemble(label, folder, found, config.concept.sequence, config.device)
             items = found.steps[-1].scored.items(folder)
@@ -66,11 +68,10 @@ def run(config: RunConfig, folder: Path, label: Label, settings: Mapping[str, An
     return results
 
 
-def _found(config: RunConfig, store: Store, tracking: Tracking) -> Found:
+def _found(config: RunConfig, prompts: dict[str, PromptSet], store: Store, tracking: Tracking) -> Found:
     """The stages up to the scores: each is handed what it needs of the configuration."""
     concepts, seeds, evaluation = config.concepts, config.seeds, config.eval
     judging = Judging(concepts, evaluation.detectors, evaluation.failures)
-    prompts = config.prompt_sets()
     plain = prompts["plain"]
     plans = measurements(evaluation.metrics, list(evaluation.attacks), concepts, config.concept.sequence)
 
