@@ -53,7 +53,9 @@ from unlearn.resurgence.quantisation import Quantisation
 from unlearn.resurgence.relearning import Relearning
 from unlearn.resurgence.resurgence import Resurgence
 from unlearn.resurgence.sampling import OtherGuidance, OtherSamplers, StartImages
-from unlearn.tracking.tracker import TRACKERS
+from unlearn.tracking.none import Silent
+from unlearn.tracking.tracker import Tracker
+from unlearn.tracking.wandb import Wandb
 
 METHODS: dict[str, type[Method]] = {
     "none": Nothing,
@@ -119,6 +121,8 @@ RESURGENCES: dict[str, type[Resurgence]] = {
     "guidance": OtherGuidance,
     "start_images": StartImages,
 }
+
+TRACKERS: dict[str, type[Tracker]] = {"none": Silent, "wandb": Wandb}
 
 TABLES: dict[str, Mapping[str, type]] = {
     "attack": ATTACKS,

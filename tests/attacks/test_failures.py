@@ -13,7 +13,7 @@ from unlearn.concepts.concept import ConceptSet
 from unlearn.detectors.detector import Detector
 from unlearn.errors import UnlearnError
 from unlearn.models.erasure import Erasure
-from unlearn.pipeline.evaluation import attack
+from unlearn.pipeline.attacking import Attacked, search, tried
 from unlearn.pipeline.outcome import _attack
 from unlearn.seeding import generator
 from unlearn.store.artifacts import Store
@@ -72,9 +72,10 @@ def test_a_prompt_on_whose_images_it_failed_is_not_resisted(name, raises, tiny, 
     found = ATTACKS[name]().attack(target_of(tiny, flaky, 1), PLAIN, generator(0))
     assert found.found == (None, False, False)
     assert found.unjudged == [0]
-    assert _attack("x", found, ())["failed"] == 1
-    found.save(tmp_path)
-    assert AdversarialPrompts.load(tmp_path).found == found.found
+    folder = Store(tmp_path).once("attack", {}, found.save)
+    kept = AdversarialPrompts.load(folder)
+    assert kept.found == found.found
+    assert _attack("x", Attacked(None, kept, folder))["failed"] == 1
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -119,8 +120,8 @@ def test_the_image_to_aim_at_is_one_that_was_judged(raises, tiny):
 
 def test_what_failed_before_is_bounded_when_it_is_found_again(tiny, tmp_path):
     flaky = Flaky(lambda number: number < 2, raises=True)
-    store, given = Store(tmp_path), ("x", ATTACKS["control"](), PLAIN)
-    found, _ = attack(*given, store, 0, lambda: target_of(tiny, flaky, 0), {}, failures=1)
+    store, trial = Store(tmp_path), tried("x", ATTACKS["control"](), PLAIN, 0)
+    found, _ = search(trial, lambda: target_of(tiny, flaky, 0), {}, store, failures=1)
     assert found.found == (None, False, False)
     with pytest.raises(UnlearnError, match=r"failed on images of 1 of 3 prompts; eval\.failures allows 0\.$"):
-        attack(*given, store, 0, lambda: target_of(tiny, flaky, 0), {}, failures=0)
+        search(trial, lambda: target_of(tiny, flaky, 0), {}, store)

@@ -204,7 +204,7 @@ def test_images_that_are_being_written_are_written(tiny, tmp_path, monkeypatch):
     from unlearn.concepts import images
     from unlearn.concepts.concept import PromptSet
     from unlearn.models.sampling import Sampler
-    from unlearn.pipeline import evaluation
+    from unlearn.pipeline import drawing
 
     sampler = Sampler(scheduler="ddim", steps=2, guidance=1.0, resolution=32, batch_size=3)
     prompts = PromptSet("plain", ("a cat",) * 5, tuple(range(5)), ("",) * 5, ("red",) * 5)
@@ -216,9 +216,9 @@ def test_images_that_are_being_written_are_written(tiny, tmp_path, monkeypatch):
             send(signal.SIGTERM)
         write(path, image)
 
-    monkeypatch.setattr(evaluation, "write_image", interrupted)
+    monkeypatch.setattr(drawing, "write_image", interrupted)
     with pytest.raises(Stopped), listening():
-        evaluation.draw_missing(tiny, prompts, sampler, None, tmp_path, "plain")
+        drawing.draw_missing(tiny, prompts, sampler, None, tmp_path, "plain")
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
@@ -233,10 +233,12 @@ class Resumed:
 
 
 def test_a_training_that_goes_on_tells_all_of_its_first_part(tmp_path):
-    from unlearn.pipeline import stages
+    from unlearn.pipeline.erasing import erase
     from unlearn.store.artifacts import Store
 
     class Source:
+        card, device = None, "cpu"
+
         def __call__(self):
             return SimpleNamespace(forwards=0, named_parameters=lambda: iter(()))
 
@@ -247,8 +249,7 @@ def test_a_training_that_goes_on_tells_all_of_its_first_part(tmp_path):
     tracking = SimpleNamespace(
         log=lambda _stage, values, step: told.extend((step, *each) for each in values.items())
     )
-    config = SimpleNamespace(method=Resumed(), seeds=SimpleNamespace(erase=0), device="cpu", steps=[{}])
-    stages.erase(config, Store(tmp_path), Source(), tracking)
+    erase(Resumed(), [{}], 0, Source(), Store(tmp_path), tracking)
     assert sorted(told) == [(0, "condition", 3.0), (0, "loss", 2.0), (1, "loss", 1.0)]
 
 

@@ -79,6 +79,12 @@ def _done(config: DictConfig) -> float | None:
             method=choices["method"],
             model=choices["model"],
             concept=settings.concept.name,
+            seed=settings.seed,
+            seeds={
+                "erase": settings.seeds.erase,
+                "generate": settings.seeds.generate,
+                "attack": settings.seeds.attack,
+            },
             group=os.environ.get("WANDB_RUN_GROUP") if about.mode == RunMode.MULTIRUN else None,
         )
         for handler in logging.getLogger().handlers:

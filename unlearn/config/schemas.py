@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unlearn.concepts.choice import ConceptChoice
-from unlearn.concepts.concept import ROLES, ConceptSet
+from unlearn.concepts.concept import ROLES, ConceptSet, PromptSet
+from unlearn.concepts.roles import prompt_sets
 from unlearn.errors import unknown
 
 
@@ -113,3 +114,17 @@ class RunConfig:
     def steps(self) -> list[ConceptSet]:
         """What to erase one after another: all at once, or the concepts of a sequence."""
         return self.concept.steps(self.model.world)
+
+    def prompt_sets(self) -> dict[str, PromptSet]:
+        """The prompts of each role, as many as the evaluation asks for.
+
+        Raises:
+            ConfigError: If a prompt file is missing or wrong.
+        """
+        return prompt_sets(
+            self.concepts,
+            self.eval.prompts,
+            self.paths.prompts,
+            self.seeds.generate,
+            each=self.concept.sequence is not None,
+        )

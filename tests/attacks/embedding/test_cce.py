@@ -24,8 +24,9 @@ from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard
 from unlearn.models.sampling import draw
 from unlearn.models.words import Words, taught
-from unlearn.pipeline.evaluation import generate
-from unlearn.pipeline.stages import Attacked
+from unlearn.pipeline.attacking import Attacked, learned
+from unlearn.pipeline.drawing import Drawing, image_set
+from unlearn.pipeline.erasing import Erased
 from unlearn.seeding import derive_seed, generator
 from unlearn.store.artifacts import Store
 
@@ -293,15 +294,16 @@ def test_the_word_is_drawn_with_in_the_next_stage_and_survives_the_disk(tiny, tm
     loaded = AdversarialPrompts.load(folder)
     assert (loaded.prompts, loaded.objective) == (found.prompts, found.objective)
     assert json.loads((folder / "lengths.json").read_text()) == found.lengths
-    words = Attacked({"x": loaded}, {"x": folder}).words()
+    attacks = {"x": Attacked(None, loaded, folder)}
+    words = learned(attacks)
     assert torch.equal(words["attack:x"].embeddings, found.words.embeddings)
     assert words["attack:x"].fingerprint() == found.words.fingerprint()
 
-    store, sources = Store(tmp_path), {"original": {"model": 1}, "erased": {"model": 1, "method": 2}}
-    request = ImageRequest("attack:x")
+    erased = Erased(target.erasure, tmp_path, {"source": {"model": 1}, "method": 2}, {})
+    drawing = Drawing(lambda: tiny, SAMPLER, Store(tmp_path))
 
     def drawn(words):
-        return generate(request, found.prompts, lambda: tiny, target.erasure, SAMPLER, store, sources, words)
+        return image_set(ImageRequest("attack:x"), found.prompts, erased, drawing, words)
 
     spoken, silent = drawn(words["attack:x"]), drawn(None)
     assert spoken.folder != silent.folder
@@ -312,12 +314,12 @@ def test_the_word_is_drawn_with_in_the_next_stage_and_survives_the_disk(tiny, tm
     assert not torch.allclose(pixels, torch.cat(list(silent.batches(9))), atol=2 / 255)
     (folder / "words.safetensors").write_bytes(b"x")
     with pytest.raises(ArtifactError, match=r"words.safetensors: cannot be read"):
-        Attacked({"x": loaded}, {"x": folder}).words()
+        learned(attacks)
 
 
 def test_an_attack_in_text_teaches_no_word(tmp_path):
     AdversarialPrompts(PLAIN, PLAIN.prompts, (1,) * 3, (1,) * 3, (False,) * 3).save(tmp_path)
-    assert Attacked({"x": AdversarialPrompts.load(tmp_path)}, {"x": tmp_path}).words() == {}
+    assert learned({"x": Attacked(None, AdversarialPrompts.load(tmp_path), tmp_path)}) == {}
 
 
 def test_phrases_are_replaced_as_whole_words():
