@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from unlearn.errors import ConfigError
+from unlearn.settings import Settings
 
 
-class Detector(ABC):
+class Detector(Settings, ABC):
     """Tells whether an image shows a label.
 
     Attributes:
@@ -74,7 +75,7 @@ class Detector(ABC):
         return []
 
 
-class ImageFeatures(ABC):
+class ImageFeatures(Settings, ABC):
     """Maps images to the space that a distance between sets of images is taken in."""
 
     @property

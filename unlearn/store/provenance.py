@@ -30,6 +30,7 @@ APART = (
     "unlearn.errors",
     "unlearn.pipeline.memory",
     "unlearn.pipeline.networks",
+    "unlearn.settings",
     "unlearn.store",
     "unlearn.system",
     "unlearn.tracking",

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from unlearn.errors import unknown
+from unlearn.settings import Settings, setting
 from unlearn.system.network import silent
 from unlearn.system.writing import saying
 
@@ -33,7 +33,7 @@ KILLED = 255
 MODES = ("auto", "disabled", "offline", "online")
 
 
-class Tracker(ABC):
+class Tracker(Settings, ABC):
     """Takes what a run reports, between one call of :meth:`open` and one of :meth:`close`."""
 
     @abstractmethod
@@ -151,11 +151,7 @@ class Wandb(Tracker):
 
     project: str
     entity: str | None
-    mode: str
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"mode: {unknown('mode', self.mode, MODES)}")
+    mode: str = setting(choices=MODES)
 
     def open(self, folder: Path, config: Mapping[str, Any], name: str, group: str | None) -> None:
         """Begins a run; one that was started before is gone on with, since its name is its id."""

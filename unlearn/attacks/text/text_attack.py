@@ -20,9 +20,9 @@ from unlearn.attacks.text.genetic import Genetic
 from unlearn.attacks.text.text_objectives import EndCosine, ShiftedEmbedding, TextObjective, text_losses
 from unlearn.attacks.text.text_search import Losses, minimise
 from unlearn.concepts.concept import PromptSet
-from unlearn.errors import unknown
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.seeding import generator as seeded
+from unlearn.settings import setting
 
 VOCABULARIES = ("words", "parts")
 
@@ -51,15 +51,13 @@ class TextAttack(GuessingAttack):
     space: AddedTokens
     objective: Any
     search: Any
-    vocabulary: str
+    vocabulary: str = setting(choices=VOCABULARIES)
     banned: bool
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.space.place == "every":
             raise ValueError("space.place: must add as many words to every prompt, got every")
-        if self.vocabulary not in VOCABULARIES:
-            raise ValueError(f"vocabulary: {unknown('vocabulary', self.vocabulary, VOCABULARIES)}")
         if self.vocabulary == "parts" and self.space.place != "replace":
             raise ValueError(f"vocabulary: parts need space.place=replace, got {self.space.place}")
 
