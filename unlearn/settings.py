@@ -18,7 +18,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
-from math import isfinite
+from math import isfinite, isnan
 from numbers import Integral, Real
 from typing import Any
 
@@ -38,7 +38,7 @@ COUNTS = {2: "two", 3: "three"}
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """Finite numbers.
+    """Numbers, finite unless said.
 
     Attributes:
         least: From here up.
@@ -46,6 +46,7 @@ class Interval:
         most: Up to here.
         below: Below this.
         multiple: Multiples of this.
+        infinite: Infinity, too.
         whole: Whole numbers.
     """
 
@@ -54,18 +55,21 @@ class Interval:
     most: float | None = None
     below: float | None = None
     multiple: int | None = None
+    infinite: bool = False
     whole: bool = False
 
     def holds(self, value: Any) -> bool:
         """Whether a value is one of them."""
         if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
             return False
-        return isfinite(value) and not (
-            (self.least is not None and value < self.least)
-            or (self.above is not None and value <= self.above)
-            or (self.most is not None and value > self.most)
-            or (self.below is not None and value >= self.below)
-            or (self.multiple is not None and value % self.multiple)
+        number: Any = value
+        finite = isinstance(value, Integral) or isfinite(number) or (self.infinite and not isnan(number))
+        return finite and not (
+            (self.least is not None and number < self.least)
+            or (self.above is not None and number <= self.above)
+            or (self.most is not None and number > self.most)
+            or (self.below is not None and number >= self.below)
+            or (self.multiple is not None and number % self.multiple)
         )
 
     def words(self) -> str:
@@ -112,7 +116,7 @@ class Range:
         count: How many numbers a list has; None for any.
         null: What null stands for, as in "null for all".
         unit: What it is counted or measured in, where its meaning does not say so.
-        holder: ``list`` or ``dict``, if it is one.
+        holders: What holds the values, from outside in: ``list``, ``dict`` or ``dict`` and ``list``.
         optional: Whether null is allowed.
     """
 
@@ -126,18 +130,16 @@ class Range:
     count: int | None = None
     null: str = ""
     unit: str = ""
-    holder: str = ""
+    holders: tuple[str, ...] = ()
     optional: bool = False
 
     def words(self) -> str:
         """All that is allowed, as in ``at least 1, or null for all``; empty if anything is."""
         words = self._one()
-        if self.holder == "list":
-            shape = self._shape().removeprefix("needs ")
-            words = ", ".join(
-                filter(None, (shape, self._numbers() if self.count else words and f"each {words}"))
-            )
-        elif self.holder and self.keys:
+        if self.holders:
+            each = self._numbers() if self.count else words and f"each {words}"
+            words = ", ".join(filter(None, (self._shape().removeprefix("needs "), each)))
+        if self.keys:
             words = f"for any of {_listed(self.keys)}" + (f": {words}" if words else "")
         return f"{words}{self._or_null()}" if words else ""
 
@@ -152,13 +154,14 @@ class Range:
         return [f"{key}: {wrong}"] if wrong else []
 
     def _of_mapping(self, key: str, values: Mapping[str, Any]) -> Iterator[str]:
-        if self.shape != "any" and not values:
-            yield f"{key}: {SHAPES[self.shape]}, got {dict(values)}"
+        if self.holders == ("dict",) and not self._shaped([*values]):
+            yield f"{key}: {self._shape()}, got {dict(values)}"
+        inner = replace(self, holders=self.holders[1:], kind=self.kind or key, optional=False)
         for name, value in values.items():
             if self.keys and name not in self.keys:
                 yield f"{key}: {unknown(self.kind or key, str(name), self.keys)}"
             else:
-                yield from replace(self, holder="").problems(f"{key}.{name}", value)
+                yield from inner.problems(f"{key}.{name}", value)
 
     def _of_list(self, key: str, values: Sequence[Any]) -> str:
         wrong = [value for value in values if not self._allows(value)]
@@ -171,8 +174,8 @@ class Range:
         return f"{self._shape()}, got {values}" if wrong or not self._shaped(values) else ""
 
     def _of_one(self, key: str, value: Any) -> str:
-        if self.holder:
-            return f"must be a {self.holder}{self._or_null()}, got {value!r}"
+        if self.holders:
+            return f"must be a {self.holders[0]}{self._or_null()}, got {value!r}"
         if self._allows(value):
             return ""
         if self.choices:
@@ -264,10 +267,10 @@ def ranges(cls: type) -> dict[str, Range]:
 def _annotated(allowed: Range, annotation: str) -> Range:
     """A range with what the annotation of its field says."""
     words = {*re.findall(r"\w+", annotation)}
-    holder = next((name for name in ("dict", "list") if annotation.startswith(name)), "")
+    holders = tuple(re.findall(r"\b(dict|list)\[", annotation))
     interval = replace(allowed.interval or Interval(), whole="float" not in words)
     numeric = words & {"float", "int"}
-    return replace(allowed, interval=interval if numeric else None, holder=holder, optional="None" in words)
+    return replace(allowed, interval=interval if numeric else None, holders=holders, optional="None" in words)
 
 
 def _said(bound: float) -> str:

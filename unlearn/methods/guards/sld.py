@@ -32,7 +32,7 @@ class Push(Settings):
 
     warmup: int = setting(least=0, unit="denoising steps")
     scale: float = setting(above=1)
-    threshold: float = setting()
+    threshold: float = setting(infinite=True)
     momentum_scale: float = setting(least=0, most=1)
     momentum_decay: float = setting(least=0, below=1)
 
