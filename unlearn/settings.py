@@ -280,4 +280,4 @@ def _said(bound: float) -> str:
 
 
 def _listed(names: Collection[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+    return ", ".join(f"'{name}'" for name in sorted(names))
