@@ -89,7 +89,7 @@ def _paragraphs(cls: type | None) -> list[str]:
 
 
 def facts(field: Field[Any], declared: Range | None, source: str) -> str:
-    """What a field may be, in which unit, and where its value comes from, as far as there is anything to say."""
+    """What a field may be, in which unit, and where its value comes from, as far as anything is said."""
     words = "true or false" if declared is None and field.type == "bool" else ""
     if declared is not None:
         words = declared.words()
@@ -117,6 +117,8 @@ def _lines(node: Any, indent: str, found: Said, start: str = "") -> list[str]:
         if key in described:
             source = _source(found, start, described[key])
             comments.append(facts(described[key], declared.get(key), source))
+        elif source := found.get(f"{start}{key}"):
+            comments.append(f"source: {source}")
         lines += chain.from_iterable(_comment(words, indent) for words in comments)
         value = "???" if OmegaConf.is_missing(node, key) else node[key]
         if isinstance(value, DictConfig) and len(value):

@@ -54,14 +54,14 @@ def _planted(found: Said, place: str) -> Said:
 
 def _own(node: Any, lines: Sequence[str], start: str) -> Iterator[tuple[str, str, bool]]:
     """The keys of a YAML mapping, what is said of each, and whether its value stands here as a whole."""
-    from yaml import MappingNode
+    from yaml import MappingNode, ScalarNode
 
     for key, value in node.value if isinstance(node, MappingNode) else ():
         name = f"{start}{key.value}"
         if name == "defaults":
             continue
         opened = isinstance(value, MappingNode) and bool(value.value)
-        end = key.end_mark if opened and not value.flow_style else value.end_mark
+        end = value.end_mark if isinstance(value, ScalarNode) or value.flow_style else key.end_mark
         yield name, _beside(lines[end.line][end.column :]) or _above(lines, key.start_mark), not opened
         yield from _own(value, lines, f"{name}.")
 
