@@ -117,8 +117,8 @@ def _lines(node: Any, indent: str, found: Said, start: str = "") -> list[str]:
         if key in described:
             source = _source(found, start, described[key])
             comments.append(facts(described[key], declared.get(key), source))
-        elif source := found.get(f"{start}{key}"):
-            comments.append(f"source: {source}")
+        elif f"{start}{key}" in found:
+            comments.append(f"source: {found[f'{start}{key}']}")
         lines += chain.from_iterable(_comment(words, indent) for words in comments)
         value = "???" if OmegaConf.is_missing(node, key) else node[key]
         if isinstance(value, DictConfig) and len(value):
