@@ -11,7 +11,7 @@ FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 #: From below to above: a room imports from its own floor and those below it.
 FLOORS = (
-    {"errors", "seeding", "system"},
+    {"errors", "seeding", "settings", "system"},
     {"concepts", "detectors", "store", "tracking"},
     {"metrics", "models", "report"},
     {"attacks", "methods", "resurgence"},
@@ -49,7 +49,7 @@ ALLOWED = {
 HEAVY = {"diffusers", "matplotlib", "open_clip", "peft", "torchmetrics", "transformers", "wandb"}
 
 #: These answer before torch could be imported.
-LIGHT = {"cli", "concepts", "errors", "report", "store", "system"}
+LIGHT = {"cli", "concepts", "errors", "report", "settings", "store", "system"}
 
 #: What reads and writes images.
 DRAWING = {Path("concepts/images.py")}

@@ -23,13 +23,18 @@ GROUPS = {
 """What ``unlearn list`` lists, and the group of configurations that it stands for."""
 
 
+def text(path: str) -> str:
+    """What stands in a file, by its path in ``conf/``."""
+    return files("unlearn.conf").joinpath(path).read_text(encoding="utf-8")
+
+
 @cache
 def _load(path: str) -> dict[str, Any]:
     """A file by its path in ``conf/``."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(files("unlearn.conf").joinpath(path).read_text(encoding="utf-8"), loader) or {}
+    return yaml.load(text(path), loader) or {}
 
 
 def is_group(name: str) -> bool:
@@ -67,9 +72,7 @@ def chosen_groups() -> dict[str, str | None]:
 def comment(group: str, name: str) -> str:
     """The comment that a file begins with, on one line; empty if it has none."""
     lines = []
-    for line in (
-        files("unlearn.conf").joinpath(group, f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    ):
+    for line in text(f"{group}/{name}.yaml").splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith("# @package"):

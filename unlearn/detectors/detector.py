@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from unlearn.errors import ConfigError
+from unlearn.settings import Settings
 
 
-class Network:
+class Network(Settings):
     """What stands in ``eval.detectors``."""
 
     @property

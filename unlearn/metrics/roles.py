@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unlearn.concepts.concept import ConceptSet
+from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import ImageText, Network
-from unlearn.metrics.metric import Evidence, Metric, Score, check_network, check_roles, pair, prompts_of
+from unlearn.metrics.metric import Evidence, Metric, Score, check_network, pair, prompts_of
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -21,10 +22,7 @@ class RolesMetric(Metric):
         roles: Which prompts the images are drawn from: those whose images should not change.
     """
 
-    roles: list[str]
-
-    def __post_init__(self) -> None:
-        check_roles(self.roles)
+    roles: list[str] = setting(choices=ROLES, kind="role", shape="once")
 
     def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
         """The images of the roles, of both models."""

@@ -31,6 +31,7 @@ APART = (
     "unlearn.errors",
     "unlearn.pipeline.judging",
     "unlearn.pipeline.memory",
+    "unlearn.settings",
     "unlearn.store",
     "unlearn.system",
     "unlearn.tracking",

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unlearn.settings import Settings
 
-class Tracker(ABC):
+
+class Tracker(Settings, ABC):
     """Takes what a run reports, between one call of :meth:`open` and one of :meth:`close`."""
 
     @abstractmethod

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlearn.errors import unknown
+from unlearn.settings import setting
 from unlearn.system.network import silent
 from unlearn.tracking.tracker import Tracker
 
@@ -43,11 +43,7 @@ class Wandb(Tracker):
 
     project: str
     entity: str | None
-    mode: str
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"mode: {unknown('mode', self.mode, MODES)}")
+    mode: str = setting(choices=MODES)
 
     def open(self, folder: Path, config: Mapping[str, Any], name: str, group: str | None) -> None:
         """Begins a run; one that was started before is gone on with, since its name is its id."""

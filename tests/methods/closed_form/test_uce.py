@@ -177,8 +177,8 @@ def test_the_two_releases_differ(tiny, context):
     [
         ("tokens=first", "tokens: Unknown tokens 'first'.*window"),
         ("technique=tensr", "Did you mean 'tensor'"),
-        ("templates=[photo]", "templates: needs at least one"),
-        ("erase_scale=0", "erase_scale: must be above 0, got 0"),
+        ("templates=[photo]", "templates: each must be a text with {}"),
+        ("erase_scale=0", "erase_scale: must be a number above 0, got 0"),
         ("preserve_scale=-1", "preserve_scale: must be a number from 0 up"),
         ("ridge=-1", "ridge: must be a number from 0 up"),
     ],

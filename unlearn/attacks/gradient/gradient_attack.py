@@ -21,12 +21,13 @@ from unlearn.attacks.layout import Layout
 from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.spaces import AddedTokens, content, stable_words
 from unlearn.concepts.concept import PromptSet
-from unlearn.errors import UnlearnWarning, unknown
+from unlearn.errors import UnlearnWarning
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.seeding import derive_seed
 from unlearn.seeding import generator as seeded
+from unlearn.settings import setting
 
 #: Draws on which the objective is compared between the start and the end.
 PROBES = 4
@@ -62,21 +63,12 @@ class GradientAttack(Attack):
     space: AddedTokens
     objective: NoiseMatching
     search: Any
-    looks: int
-    steps: int
-    choose: str
-    images: int
-    confirm: int
-    batch_size: int
-
-    def __post_init__(self) -> None:
-        if self.choose not in CHOICES:
-            raise ValueError(f"choose: {unknown('choice', self.choose, CHOICES)}")
-        if self.confirm < 0:
-            raise ValueError(f"confirm: must be at least 0, got {self.confirm}")
-        for key in ("prompts", "looks", "steps", "images", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+    looks: int = setting(least=1)
+    steps: int = setting(least=1)
+    choose: str = setting(choices=CHOICES, kind="choice")
+    images: int = setting(least=1)
+    confirm: int = setting(least=0, unit="images")
+    batch_size: int = setting(least=1)
 
     def _within(self, budget: int, sampler: Sampler, prompts: PromptSet) -> GradientAttack:  # noqa: ARG002
         looks = range(1, self.looks + 1)

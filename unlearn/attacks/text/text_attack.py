@@ -14,8 +14,8 @@ from unlearn.attacks.spaces import AddedTokens, concept_words, parts, stable_wor
 from unlearn.attacks.text.encoded import Encoded, Read
 from unlearn.attacks.text.text_search import minimise
 from unlearn.concepts.concept import PromptSet
-from unlearn.errors import unknown
 from unlearn.seeding import generator as seeded
+from unlearn.settings import setting
 
 VOCABULARIES = ("words", "parts")
 
@@ -44,15 +44,13 @@ class TextAttack(GuessingAttack):
     space: AddedTokens
     objective: Any
     search: Any
-    vocabulary: str
+    vocabulary: str = setting(choices=VOCABULARIES)
     banned: bool
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.space.place == "every":
             raise ValueError("space.place: must add as many words to every prompt, got every")
-        if self.vocabulary not in VOCABULARIES:
-            raise ValueError(f"vocabulary: {unknown('vocabulary', self.vocabulary, VOCABULARIES)}")
         if self.vocabulary == "parts" and self.space.place != "replace":
             raise ValueError(f"vocabulary: parts need space.place=replace, got {self.space.place}")
 

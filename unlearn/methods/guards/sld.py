@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
@@ -16,10 +15,11 @@ from unlearn.methods.method import Context
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard, Step
 from unlearn.models.model import Conditioning, DiffusionModel
+from unlearn.settings import Settings, setting
 
 
 @dataclass(kw_only=True)
-class Push:
+class Push(Settings):
     r"""How hard, where and when a prediction is pushed away from the concept.
 
     Attributes:
@@ -30,25 +30,11 @@ class Push:
         momentum_decay: :math:`\beta_m`, from 0 up and below 1, what is left of that after a step.
     """
 
-    warmup: int
-    scale: float
-    threshold: float
-    momentum_scale: float
-    momentum_decay: float
-
-    def __post_init__(self) -> None:
-        if self.warmup < 0:
-            raise ValueError(f"warmup: must be at least 0, got {self.warmup}")
-        if not 1 < self.scale < float("inf"):
-            raise ValueError(
-                f"scale: must be a number above 1, got {self.scale}; up to 1 the released code does nothing"
-            )
-        if math.isnan(self.threshold):
-            raise ValueError(f"threshold: must be a number, got {self.threshold}")
-        if not 0 <= self.momentum_scale <= 1:
-            raise ValueError(f"momentum_scale: must be from 0 to 1, got {self.momentum_scale}")
-        if not 0 <= self.momentum_decay < 1:
-            raise ValueError(f"momentum_decay: must be from 0 up and below 1, got {self.momentum_decay}")
+    warmup: int = setting(least=0, unit="denoising steps")
+    scale: float = setting(above=1)
+    threshold: float = setting(infinite=True)
+    momentum_scale: float = setting(least=0, most=1)
+    momentum_decay: float = setting(least=0, below=1)
 
     def apply(
         self, conditional: Tensor, unconditional: Tensor, concept: Tensor, momentum: Tensor

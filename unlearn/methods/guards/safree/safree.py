@@ -20,13 +20,14 @@ from unlearn.methods.subspaces import basis, contents, off, onto, pooled
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard
 from unlearn.models.model import Conditioning, DiffusionModel
+from unlearn.settings import Settings, setting
 
 #: The token that stands where another one is masked: the first of CLIP's vocabulary, "!" within a word.
 MASK = 0
 
 
 @dataclass(kw_only=True)
-class Curve:
+class Curve(Settings):
     r"""How much a prompt has to have moved for how many steps to be guarded.
 
     Attributes:
@@ -34,12 +35,8 @@ class Curve:
         steepness: :math:`k`, above 0.
     """
 
-    midpoint: float
-    steepness: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.steepness < float("inf"):
-            raise ValueError(f"steepness: must be a number above 0, got {self.steepness}")
+    midpoint: float = setting()
+    steepness: float = setting(above=0)
 
 
 @dataclass(kw_only=True)
@@ -91,22 +88,11 @@ class SAFREE(WordedMethod):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention", "text_encoder"})
 
     kinds: dict[str, Curve]
-    alpha: float
-    limit: int
-    last_step: int | None
-    re_attention: list[float] | None
+    alpha: float = setting(least=0)
+    limit: int = setting(least=0, unit="denoising steps")
+    last_step: int | None = setting(least=0)
+    re_attention: list[float] | None = setting(least=0, most=1, count=2)
     negative_prompt: bool
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.alpha < float("inf"):
-            raise ValueError(f"alpha: must be a number from 0 up, got {self.alpha}")
-        for key in ("limit", "last_step"):
-            value = getattr(self, key)
-            if value is not None and value < 0:
-                raise ValueError(f"{key}: must be at least 0, got {value}")
-        scales = self.re_attention
-        if scales is not None and not (len(scales) == 2 and all(0 <= scale <= 1 for scale in scales)):
-            raise ValueError(f"re_attention: must be two numbers from 0 to 1, got {scales}")
 
     def idle(self, concepts: ConceptSet) -> dict[str, str]:
         """Words and curves for other kinds, and what finds the last step where it is given."""
