@@ -16,6 +16,7 @@ FLOORS = (
     {"metrics", "models", "report"},
     {"attacks", "methods", "resurgence"},
     {"catalogue"},
+    {"plugins"},
     {"config"},
     {"pipeline"},
     {"api"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
 from unlearn.attacks.attack import Attack
 from unlearn.attacks.embedding.cce import ConceptInversion
@@ -24,9 +24,9 @@ from unlearn.methods.closed_form.realera.realera import RealEra
 from unlearn.methods.closed_form.rece import RECE
 from unlearn.methods.closed_form.trce.trce import TRCE
 from unlearn.methods.closed_form.uce import UCE
-from unlearn.methods.guards.negative_prompt import NegativePrompt, NegativePromptGuard
-from unlearn.methods.guards.safree.safree import SAFREE, SAFREEGuard
-from unlearn.methods.guards.sld import SLD, SLDGuard
+from unlearn.methods.guards.negative_prompt import NegativePrompt
+from unlearn.methods.guards.safree.safree import SAFREE
+from unlearn.methods.guards.sld import SLD
 from unlearn.methods.method import Method
 from unlearn.methods.none import Nothing
 from unlearn.methods.training.advunlearn.advunlearn import AdvUnlearn
@@ -39,7 +39,7 @@ from unlearn.methods.training.forget_me_not import ForgetMeNot
 from unlearn.methods.training.rg import RG
 from unlearn.methods.training.salun import SalUn
 from unlearn.methods.training.selective_amnesia import SelectiveAmnesia
-from unlearn.methods.training.spm import SPM, SPMGuard
+from unlearn.methods.training.spm import SPM
 from unlearn.metrics.alignment import CLIPScore
 from unlearn.metrics.classification import ConceptAccuracy
 from unlearn.metrics.detection import DetectionRate
@@ -48,7 +48,6 @@ from unlearn.metrics.metric import Metric
 from unlearn.metrics.perceptual import ImageDistance
 from unlearn.metrics.robustness import AttackSuccessRate, WorstCaseSuccessRate
 from unlearn.models.families.sd import StableDiffusion
-from unlearn.models.guards import GUARDS
 from unlearn.resurgence.quantisation import Quantisation
 from unlearn.resurgence.relearning import Relearning
 from unlearn.resurgence.resurgence import Resurgence
@@ -124,7 +123,7 @@ RESURGENCES: dict[str, type[Resurgence]] = {
 
 TRACKERS: dict[str, type[Tracker]] = {"none": Silent, "wandb": Wandb}
 
-TABLES: dict[str, Mapping[str, type]] = {
+TABLES: dict[str, dict[str, Any]] = {
     "attack": ATTACKS,
     "detector": DETECTORS,
     "method": METHODS,
@@ -133,6 +132,15 @@ TABLES: dict[str, Mapping[str, type]] = {
     "resurgence": RESURGENCES,
     "tracker": TRACKERS,
 }
-"""The names of each group of ``conf/``."""
+"""The names of each group of ``conf/``; :mod:`unlearn.plugins` enters those that come from outside."""
 
-GUARDS.update(negative_prompt=NegativePromptGuard, sld=SLDGuard, safree=SAFREEGuard, spm=SPMGuard)
+BASES: dict[str, tuple[type, ...]] = {
+    "attack": (Attack,),
+    "detector": (Detector, ImageFeatures),
+    "method": (Method,),
+    "metric": (Metric,),
+    "model": (StableDiffusion,),
+    "resurgence": (Resurgence,),
+    "tracker": (Tracker,),
+}
+"""What the classes of each group extend."""

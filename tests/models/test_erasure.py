@@ -98,5 +98,5 @@ def test_a_guard_that_could_not_be_loaded_is_not_saved(tmp_path):
     class Stranger(Guard):
         pass
 
-    with pytest.raises(TypeError, match="Stranger cannot be stored, since GUARDS does not list it"):
+    with pytest.raises(TypeError, match="Stranger cannot be stored, since it has no name"):
         Erasure(guard=Stranger()).save(tmp_path)

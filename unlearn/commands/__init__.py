@@ -9,6 +9,10 @@ COMMANDS = {
     "export": "the erased model of a run as a diffusers folder",
     "generate": "images for your own prompts, from the original or an erased model",
     "clean": "what the outputs hold, and the removal of what is no longer needed",
+    "new": "a method, attack, metric or concept of your own to begin with: its file, its YAML and a test",
     "completion": "completion of commands and settings in your shell",
 }
 """Each word, in the order of the help, and what it does; the module of that name holds the rest."""
+
+KINDS = ("method", "attack", "metric", "concept")
+"""What ``unlearn new`` can begin."""

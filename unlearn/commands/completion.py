@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
-from unlearn.commands import COMMANDS
+from unlearn.commands import COMMANDS, KINDS
 from unlearn.commands.files import GROUPS, chosen_groups, composed, is_group, options
+from unlearn.errors import ConfigError
+from unlearn.plugins.folders import search
 
 SCRIPTS = {
     "bash": """\
@@ -69,6 +72,8 @@ def candidates(line: str) -> list[str]:
     words = line.split()
     last = "" if line.endswith(" ") or not words else words[-1]
     before = words[1 : len(words) - bool(last)]
+    with suppress(ConfigError):  # of a plug-in whose names are taken: whoever runs it is told
+        search(before)
     return sorted({found for found in _next(before, last) if found.startswith(last)})
 
 
@@ -78,6 +83,8 @@ def _next(before: Sequence[str], last: str) -> Iterator[str]:
             yield from (f"{name} " for name in COMMANDS)
         case ["list"]:
             yield from (f"{name} " for name in GROUPS)
+        case ["new"]:
+            yield from (f"{kind} " for kind in KINDS)
         case ["show"]:
             for group in GROUPS.values():
                 yield from (f"{group}={name}" for name in options(group))

@@ -22,6 +22,8 @@ from unlearn.config.compose import composed
 from unlearn.config.idle import idle
 from unlearn.config.resolve import resolve
 from unlearn.errors import ConfigError, unknown
+from unlearn.plugins.folders import SAID
+from unlearn.plugins.names import outside
 
 LAUNCHERS = {"gpus": "hydra-joblib-launcher", "slurm": "hydra-submitit-launcher"}
 """Our launchers, and the package that each stands on; the extra that brings it has the launcher's name."""
@@ -34,7 +36,7 @@ def diagnose(words: Sequence[str]) -> str | None:
         None if nothing could be found, or if the words bring configurations of their own.
     """
     said, _flags = _parser().parse_known_intermixed_args(list(words))
-    if said.config_dir or said.config_path or said.config_name:
+    if said.config_dir or said.config_path or said.config_name or SAID:
         return None
     problems, rest = _parsed(said.overrides)
     known = (*chosen_groups(), "hydra/launcher")
@@ -100,8 +102,9 @@ def _unknown_options(override: Override) -> Iterator[str]:
     if not is_group(group) or override.is_delete():
         return
     for value in _values(override):
-        if isinstance(value, str) and value not in options(group) and value != "null":
-            yield f"{group}: {unknown(group, value, options(group))}"
+        known = sorted({*options(group), *outside(group)})
+        if isinstance(value, str) and value not in known and value != "null":
+            yield f"{group}: {unknown(group, value, known)}"
 
 
 def _missing_extras(override: Override) -> Iterator[str]:

@@ -6,10 +6,13 @@ components at a place (``/metric@metrics.fid: fid``), and experiments that overr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
+
+from unlearn.plugins.folders import FOLDERS, SAID
 
 GROUPS = {
     "methods": "method",
@@ -24,17 +27,27 @@ GROUPS = {
 
 
 def text(path: str) -> str:
-    """What stands in a file, by its path in ``conf/``."""
-    return files("unlearn.conf").joinpath(path).read_text(encoding="utf-8")
+    """What stands in a file, by its path in ``conf/``; nothing if there is none."""
+    place = _find(path)
+    return "" if place is None else place.read_text(encoding="utf-8")
+
+
+def _find(path: str) -> Traversable | None:
+    """A file by its path in ``conf/``, the package's own or one from outside."""
+    places = (root.joinpath(path) for root in (files("unlearn.conf"), *FOLDERS, *SAID))
+    return next((place for place in places if place.is_file()), None)
 
 
 @cache
-def _load(path: str) -> dict[str, Any]:
-    """A file by its path in ``conf/``."""
+def _parsed(written: str) -> dict[str, Any]:
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(text(path), loader) or {}
+    return yaml.load(written, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+
+
+def _content(path: str) -> dict[str, Any]:
+    """What stands in a file by its path in ``conf/``; nothing if there is none."""
+    return _parsed(text(path))
 
 
 def is_group(name: str) -> bool:
@@ -42,15 +55,18 @@ def is_group(name: str) -> bool:
     return bool(name) and files("unlearn.conf").joinpath(name).is_dir()
 
 
-def options(group: str, prefix: str = "") -> list[str]:
-    """The names in a group, those in its folders among them."""
-    names = []
-    for entry in files("unlearn.conf").joinpath(group).iterdir():
+def options(group: str) -> list[str]:
+    """The names in a group, those in its folders among them, and those from outside."""
+    roots = [root.joinpath(group) for root in (files("unlearn.conf"), *FOLDERS, *SAID)]
+    return sorted({name for root in roots if root.is_dir() for name in _names(root, "")})
+
+
+def _names(folder: Traversable, prefix: str) -> Iterator[str]:
+    for entry in folder.iterdir():
         if entry.is_dir() and entry.name != "__pycache__":
-            names += options(f"{group}/{entry.name}", f"{prefix}{entry.name}/")
+            yield from _names(entry, f"{prefix}{entry.name}/")
         elif entry.name.endswith(".yaml"):
-            names.append(prefix + entry.name.removesuffix(".yaml"))
-    return sorted(names)
+            yield prefix + entry.name.removesuffix(".yaml")
 
 
 def _choices(content: dict[str, Any]) -> dict[str, str | None]:
@@ -65,7 +81,7 @@ def _choices(content: dict[str, Any]) -> dict[str, str | None]:
 
 def chosen_groups() -> dict[str, str | None]:
     """The groups of a run, and what is chosen where nothing is said."""
-    choices = _choices(_load("run.yaml"))
+    choices = _choices(_content("run.yaml"))
     return {group: name for group, name in choices.items() if "/" not in group}
 
 
@@ -82,7 +98,7 @@ def comment(group: str, name: str) -> str:
 
 def schema(group: str, name: str) -> str | None:
     """The name, in the group's table, of the class that a file or the one it extends configures."""
-    for entry in _load(f"{group}/{name}.yaml").get("defaults", ()):
+    for entry in _content(f"{group}/{name}.yaml").get("defaults", ()):
         if isinstance(entry, str) and entry.startswith(f"/schema/{group}/"):
             return entry.removeprefix(f"/schema/{group}/").partition("@")[0]
         if isinstance(entry, str) and entry != "_self_":
@@ -92,13 +108,12 @@ def schema(group: str, name: str) -> str | None:
 
 def composed(overrides: Sequence[str] = ()) -> dict[str, Any]:
     """What ``run.yaml`` and the groups chosen on the line set, as far as plain YAML tells."""
-    root = files("unlearn.conf")
-    content = _load("run.yaml")
+    content = _content("run.yaml")
     chosen = chosen_groups()
     said = dict(word.split("=", 1) for word in overrides if "=" in word)
     experiment = said.get("experiment")
-    if experiment and root.joinpath("experiment", f"{experiment}.yaml").is_file():
-        override = _choices(_load(f"experiment/{experiment}.yaml"))
+    if experiment:
+        override = _choices(_content(f"experiment/{experiment}.yaml"))
         chosen |= {group: name for group, name in override.items() if group in chosen}
     tree: dict[str, Any] = {}
     for group, name in (chosen | {k: v for k, v in said.items() if k in chosen}).items():
@@ -111,9 +126,7 @@ def composed(overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def tree_of(group: str, name: str) -> dict[str, Any]:
     """What a file of a group sets, with what it takes from others."""
-    if not files("unlearn.conf").joinpath(group, f"{name}.yaml").is_file():
-        return {}
-    content = _load(f"{group}/{name}.yaml")
+    content = _content(f"{group}/{name}.yaml")
     tree: dict[str, Any] = {}
     for entry in content.get("defaults", ()):
         if isinstance(entry, str):

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unlearn.errors import ArtifactError, ConfigError
+from unlearn.plugins.folders import absolute
 from unlearn.store.results import read_results
 
 if TYPE_CHECKING:
     from unlearn.config.schemas import RunConfig
     from unlearn.models.erasure import Erasure
     from unlearn.models.families.sd import StableDiffusion
+
+GIVEN = ("command-line", "hydra.searchpath in command-line")
+"""What Hydra calls folders of ``--config-dir`` and of ``hydra.searchpath``."""
 
 
 def configuration(folder: Path) -> RunConfig:
@@ -35,10 +39,10 @@ def configuration(folder: Path) -> RunConfig:
         sources = yaml.safe_load((hydra / "hydra.yaml").read_text(encoding="utf-8"))["hydra"]["runtime"]
     except (OSError, yaml.YAMLError, KeyError) as error:
         raise ArtifactError(f"{hydra}: does not tell how the run was started ({error}).") from None
-    own = [source["path"] for source in sources["config_sources"] if source["provider"] == "command-line"]
+    own = [source["path"] for source in sources["config_sources"] if source["provider"] in GIVEN]
     if own:
         overrides.append(f"hydra.searchpath=[{','.join(f'file://{path}' for path in own)}]")
-    return resolve(composed(overrides))
+    return resolve(composed(absolute(overrides, Path(sources["cwd"]))))
 
 
 def check_model(folder: Path, card: StableDiffusion) -> None:

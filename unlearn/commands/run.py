@@ -30,6 +30,7 @@ from unlearn.config.identity import signature
 from unlearn.config.resolve import resolve
 from unlearn.config.schemas import RunConfig
 from unlearn.errors import ConfigError
+from unlearn.plugins.loading import homes, load
 from unlearn.system.confidential import Filter, redacted, stated
 from unlearn.system.freeing import forget, give_back
 from unlearn.system.heard import listening
@@ -64,6 +65,7 @@ def _done(config: DictConfig) -> float | None:
     from unlearn.pipeline.label import Label
     from unlearn.pipeline.run import run
 
+    load(HydraConfig.get().overrides.task)  # in a launcher's process, plug-ins are not yet there
     about = HydraConfig.get()
     folder = Path(about.runtime.output_dir)
     place = RunFolder(folder, folder / f"{about.job.name}.log")
@@ -139,6 +141,8 @@ def main(words: Sequence[str]) -> None:
         ConfigError: If they do not compose.
     """
     RunFolder.began = time.time()
+    register_schemas(words)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*homes(), os.environ.get("PYTHONPATH")]))
     # Hydra would print a part of the traceback and end the process: the command's own edge says it in a line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Hydra's parser takes no flag between overrides, and -m is said anywhere.

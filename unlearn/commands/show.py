@@ -34,8 +34,12 @@ def main(arguments: argparse.Namespace) -> None:
     if group not in known or not name:
         raise ConfigError(f"show: {unknown('group', group, known)} Say it as in: unlearn show method=rece")
     cls, node = chosen(group, name, arguments.overrides)
+    from unlearn.plugins.names import origin
+
     paper = getattr(cls, "paper", "")
     print(f"# {group}={name}" + (f": {cls.__name__}" if cls else "") + (f" (arXiv {paper})" if paper else ""))
+    for label in origin(group, name):
+        print(f"# {label}")
     for paragraph in [*([comment(group, name)] if comment(group, name) else []), *_paragraphs(cls)]:
         print("#\n" + textwrap.indent(paragraph, "# "))
     print()
@@ -55,9 +59,11 @@ def chosen(group: str, name: str, overrides: list[str] | None = None) -> tuple[t
     from omegaconf import OmegaConf
 
     from unlearn.config.compose import composed
+    from unlearn.plugins.names import outside
 
-    if name not in names(group):
-        raise ConfigError(f"{group}: {unknown(group, name, names(group))}")
+    more = outside(group, overrides or ()) if group in GROUPS.values() else []
+    if name not in (known := sorted({*names(group), *more})):
+        raise ConfigError(f"{group}: {unknown(group, name, known)}")
     choice = f"{group}={name}"
     if group in PLACES:
         # A place of its own: one of the evaluation's own of that name would lend it values.

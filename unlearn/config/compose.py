@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,11 +24,42 @@ from unlearn.concepts.choice import ConceptChoice
 from unlearn.config.identity import run_name
 from unlearn.config.schemas import Evaluation, RunConfig
 from unlearn.errors import ConfigError, unknown
+from unlearn.plugins.folders import FOLDERS, brought_by
+from unlearn.plugins.loading import ORIGINS, load
+
+
+class OutsideFolders(SearchPathPlugin):
+    """Lets Hydra find the YAML that plug-ins brought with them."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Puts their folders behind the package's own."""
+        for folder in FOLDERS:
+            search_path.append("unlearn.plugins", f"file://{folder}")
+
+
+def register_schemas(words: Sequence[str] = ()) -> None:
+    """Makes the classes known to Hydra, as ``schema`` and ``schema/<group>/<name>``, and the resolvers.
+
+    One from outside is its own configuration as well, as long as no YAML has its name.
+
+    Arguments:
+        words: ``key=value`` words, which may bring plug-ins.
+
+    Raises:
+        ConfigError: If a plug-in cannot be used.
+    """
+    _register_own()
+    load(words)
+    store = ConfigStore.instance()
+    for group, name in ORIGINS:
+        store.store(group=f"schema/{group}", name=name, node=TABLES[group][name])
+        if not brought_by(group, name):
+            store.store(group=group, name=name, node=TABLES[group][name])
 
 
 @cache
-def register_schemas() -> None:
-    """Makes the classes known to Hydra, as ``schema`` and ``schema/<group>/<name>``, and the resolvers."""
+def _register_own() -> None:
+    Plugins.instance().register(OutsideFolders)
     store = ConfigStore.instance()
     store.store(name="schema", node=RunConfig)
     store.store(group="schema/concept", name="choice", node=ConceptChoice)
@@ -48,7 +82,7 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException
 
-    register_schemas()
+    register_schemas(overrides)
     try:
         with initialize_config_module("unlearn.conf", version_base="1.3"):
             return compose("run", list(overrides))

@@ -11,8 +11,11 @@ from unlearn.store.artifacts import fingerprint
 from unlearn.system.confidential import REFERENCE
 from unlearn.system.writing import file_name
 
-NEUTRAL = frozenset({"device", "force", "hydra", "objective", "outputs", "tracker"})
-"""Keys of a run that change where and how fast a result comes, not what it is; they are in no fingerprint."""
+NEUTRAL = frozenset({"device", "force", "hydra", "objective", "outputs", "plugins", "tracker"})
+"""Keys of a run that change where and how fast a result comes, not what it is; they are in no fingerprint.
+
+The code of a plug-in is in the fingerprints of what it makes, as all code is; where its file lies is not.
+"""
 
 
 def run_name(*, _root_: DictConfig) -> str:

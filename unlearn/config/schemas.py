@@ -72,6 +72,9 @@ class RunConfig(Settings):
         seed: What the three seeds are unless they are set apart.
         seeds: The seed of each stage.
         paths: Folders of the user's own files.
+        plugins: Python files of one's own with methods, attacks, metrics and the like; ``conf/`` beside them
+            holds their YAML. They are loaded before the rest is read, so that only the command line and an
+            experiment can name them.
         device: A torch device.
         outputs: Where artifacts and runs are kept.
         force: Whether to make everything again that is already there.
@@ -86,6 +89,7 @@ class RunConfig(Settings):
     seed: int = setting(least=0, below=2**63)
     seeds: Seeds
     paths: Paths
+    plugins: list[str]
     device: str
     outputs: str
     force: bool

@@ -54,7 +54,7 @@ class Erasure:
         """Writes tensors (safetensors), the guard's settings and the history (JSON) into an existing folder.
 
         Raises:
-            TypeError: If the guard is none of those in :data:`~unlearn.models.guards.GUARDS`.
+            TypeError: If the guard has no name, see :class:`~unlearn.models.guards.Guard`.
         """
         _write(self.weights, folder / WEIGHTS)
         _write({} if self.map is None else {"map": self.map}, folder / MAP)
@@ -107,7 +107,7 @@ def _described(guard: Guard) -> dict[str, Any]:
     """The name of the guard's class, and its fields but for the tensors."""
     names = [name for name, cls in GUARDS.items() if type(guard) is cls]
     if not names:
-        raise TypeError(f"guard: {type(guard).__name__} cannot be stored, since GUARDS does not list it")
+        raise TypeError(f"guard: {type(guard).__name__} cannot be stored, since it has no name")
     given: Any = guard
     stored = [part.name for part in fields(given) if part.init and part.name not in guard.state()]
     return {"guard": names[0], "settings": {name: getattr(guard, name) for name in stored}}

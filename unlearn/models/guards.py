@@ -11,7 +11,7 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -46,10 +46,15 @@ class Step:
     noise_scale: Tensor
 
 
+GUARDS: dict[str, type[Guard]] = {}
+"""Guards that can be stored, by the name that stands for them on disk; each enters itself."""
+
+
 class Guard(ABC):  # noqa: B024 -- every hook has a default, and only subclasses make sense
     """Hooks of the denoising loop, in the order in which they are called.
 
-    A guard that is stored with an erasure is a dataclass in :data:`GUARDS`.
+    A guard that is stored with an erasure is a dataclass with a name, by which it is found again:
+    ``class Mine(Guard, name="mine")``.
 
     Attributes:
         differentiable: Whether gradients of what :meth:`guide` gives reach the encoded prompts, and a step
@@ -57,6 +62,15 @@ class Guard(ABC):  # noqa: B024 -- every hook has a default, and only subclasses
     """
 
     differentiable: ClassVar[bool] = False
+
+    def __init_subclass__(cls, name: str | None = None, **other: Any) -> None:
+        super().__init_subclass__(**other)
+        if name is None:
+            return
+        known = GUARDS.setdefault(name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"guard: the name '{name}' of {cls.__module__} is taken by {known.__module__}")
+        GUARDS[name] = cls
 
     def attached(self, parts: Mapping[str, nn.Module]) -> AbstractContextManager[None]:
         """May hook into the modules as long as images are drawn.
@@ -121,7 +135,3 @@ class Guard(ABC):  # noqa: B024 -- every hook has a default, and only subclasses
     def state(self) -> dict[str, Tensor]:
         """The fields that are tensors, to be stored as such; all others must be writable as JSON."""
         return {}
-
-
-GUARDS: dict[str, type[Guard]] = {}
-"""Guards that can be stored, by the name that stands for them on disk; :mod:`unlearn.methods` fills it."""

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +85,14 @@ def made_by(*roots: Any) -> dict[str, Any]:
 
 
 def reached(roots: Iterable[Any]) -> dict[Reference, Part]:
-    """All parts of this package's code, and of the files that ``roots`` come from, that they lead to."""
+    """All parts of this package's code, and of the packages and folders that ``roots`` come from, that they
+    lead to.
+    """
     found: dict[Reference, Part] = {}
     with Book("syntax") as book:
         left = [place for root in roots for place in _origins(root)]
+        own = {"unlearn", *(module.split(".")[0] for module, _ in left)} - DECIDING.keys()
+        homes = {home for name in own - {"unlearn"} if (home := _home(name)) and not _is_shared(home)}
         while left:
             place = left.pop()
             if place in found or _is_apart(place[0]):
@@ -95,7 +102,10 @@ def reached(roots: Iterable[Any]) -> dict[Reference, Part]:
             if parts is None or name not in parts:  # another package's, or a name that is no definition
                 continue
             found[place] = parts[name]
-            left += [_located(*taken) for taken in parts[name].references if _is_own(taken[0])]
+            for taken in parts[name].references:
+                top = taken[0].split(".")[0]
+                if top in own or _home(top) in homes:
+                    left.append(_located(*taken))
     return found
 
 
@@ -133,10 +143,38 @@ def _located(module: str, name: str) -> Reference:
 def _file(module: str) -> Path | None:
     """The source of a module; None where there is none to read."""
     if not _is_own(module):
-        path = getattr(sys.modules.get(module), "__file__", None)
-        return Path(path) if path and path.endswith(".py") else None
+        path = _source(module)
+        return path if path and path.suffix == ".py" else None
     path = PACKAGE.joinpath(*module.split(".")[1:])
     return next((each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file()), None)
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module from outside, which may not be imported yet."""
+    if (known := sys.modules.get(module)) is not None:
+        path = getattr(known, "__file__", None)
+    else:
+        try:
+            spec = find_spec(module)
+        except (ImportError, ValueError):  # what stands before the last dot is no package
+            return None
+        path = spec.origin if spec is not None else None
+    return Path(path) if path else None
+
+
+def _is_shared(folder: Path) -> bool:
+    """Whether modules lie side by side in a folder that have nothing to do with each other."""
+    standard = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
+    return folder.name in ("site-packages", "dist-packages") or folder in standard
+
+
+@cache
+def _home(top: str) -> Path | None:
+    """The folder in which a module or package without a dot in its name lies."""
+    path = _source(top)
+    if path is None:
+        return None
+    return path.parent.parent if path.name == "__init__.py" else path.parent
 
 
 _seen: dict[str, dict[str, Part] | None] = {}
@@ -150,12 +188,22 @@ def _parts(module: str, book: Book) -> dict[str, Part] | None:
     return _seen[module]
 
 
+def _package(module: str) -> str:
+    """What a relative import of a module is relative to."""
+    path = _file(module)
+    return module if path is not None and path.name == "__init__.py" else module.rpartition(".")[0]
+
+
 def _parsed(source: bytes, module: str, book: Book) -> dict[str, Part]:
     """What stands in a source file, or stood there before in the very same words."""
     reader = digest(Path(syntax.__file__))  # another reader may find something else in the same words
     key = f"{module} {hashlib.sha256(source).hexdigest()} {reader}"
     if (known := book.get(key)) is not None:
         return {name: Part(each[0], tuple(map(tuple, each[1]))) for name, each in known.items()}
-    parts = syntax.definitions(source, module) if module in STAGES else {WHOLE: syntax.whole(source)}
+    parts = (
+        syntax.definitions(source, module)
+        if module in STAGES
+        else {WHOLE: syntax.whole(source, _package(module))}
+    )
     book.add(key, parts)
     return parts

@@ -29,14 +29,17 @@ class Part(NamedTuple):
     references: tuple[Reference, ...]
 
 
-def whole(source: bytes) -> Part:
+def whole(source: bytes, package: str = "") -> Part:
     """A source file, with everything that it imports anywhere.
+
+    Arguments:
+        package: What its relative imports are relative to.
 
     Raises:
         SyntaxError: If it is no Python.
     """
     tree = ast.parse(source)
-    return Part(_digest([tree]), tuple(sorted({ref for _, ref in _imports(tree)})))
+    return Part(_digest([tree]), tuple(sorted({ref for _, ref in _imports(tree, package)})))
 
 
 def definitions(source: bytes, module: str) -> dict[str, Part]:
@@ -67,15 +70,23 @@ def _defined(node: ast.stmt) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-def _imports(tree: ast.AST) -> Iterator[tuple[str, Reference]]:
+def _imports(tree: ast.AST, package: str = "") -> Iterator[tuple[str, Reference]]:
     """The name that each import binds, and what it stands for."""
     for node in _run(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.asname or alias.name.split(".")[0], (alias.name, "")
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom) and (module := _absolute(node, package)):
             for alias in node.names:
-                yield alias.asname or alias.name, (node.module, alias.name)
+                yield alias.asname or alias.name, (module, alias.name)
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    """The full name of what is imported from."""
+    if not node.level:
+        return node.module or ""
+    parents = package.split(".")
+    return ".".join([*parents[: len(parents) - node.level + 1], *([node.module] if node.module else [])])
 
 
 def _references(nodes: Iterable[ast.AST], known: Mapping[str, Reference]) -> tuple[Reference, ...]:

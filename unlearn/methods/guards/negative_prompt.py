@@ -40,7 +40,7 @@ class NegativePrompt(WordedMethod):
 
 
 @dataclass(kw_only=True)
-class NegativePromptGuard(Guard):
+class NegativePromptGuard(Guard, name="negative_prompt"):
     """Puts a text where the empty prompt would be.
 
     Attributes:

@@ -109,7 +109,7 @@ class SLD(Push, WordedMethod):
 
 
 @dataclass(kw_only=True)
-class SLDGuard(Push, Guard):
+class SLDGuard(Push, Guard, name="sld"):
     """Predicts for the safety concept too, and pushes away from it.
 
     Attributes:

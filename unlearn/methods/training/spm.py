@@ -228,7 +228,7 @@ class SPM(Method):
 
 
 @dataclass(kw_only=True)
-class SPMGuard(Guard):
+class SPMGuard(Guard, name="spm"):
     """Gives each prompt its share of every membrane.
 
     Attributes:

@@ -184,7 +184,7 @@ class _Plan:
 
 
 @dataclass(kw_only=True)
-class SAFREEGuard(Guard):
+class SAFREEGuard(Guard, name="safree"):
     r"""Replaces the embeddings of trigger tokens during the first steps.
 
     Attributes:
