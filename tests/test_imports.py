@@ -11,7 +11,7 @@ FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 #: From below to above: a room imports from its own floor and those below it.
 FLOORS = (
-    {"errors", "seeding", "system"},
+    {"errors", "seeding", "settings", "system"},
     {"concepts", "detectors", "store", "tracking"},
     {"metrics", "models", "report"},
     {"attacks", "methods", "resurgence"},
@@ -50,10 +50,13 @@ ALLOWED = {
 HEAVY = {"diffusers", "matplotlib", "open_clip", "peft", "torchmetrics", "transformers", "wandb"}
 
 #: These answer before torch could be imported.
-LIGHT = {"cli", "concepts", "errors", "report", "store", "system"}
+LIGHT = {"cli", "concepts", "errors", "report", "settings", "store", "system"}
 
 #: What reads and writes images.
 DRAWING = {Path("concepts/images.py")}
+
+#: Who knows the whole configuration, beside the room that makes it.
+WHOLE = {"api.py", "commands/generate.py", "commands/rerun.py", "commands/run.py", "pipeline/run.py"}
 
 MOST = 15
 """Files of a room."""
@@ -110,6 +113,15 @@ def test_imports_go_down(path):
         if words[0] == "unlearn" and len(words) > 1 and words[1] != here and here != "__init__":
             assert LAYERS[words[1]] <= LAYERS[here], f"{path} imports {name}, which is above it"
             assert words[1] not in STRANGERS.get(here, ()), f"{here} is to know nothing of {words[1]}"
+
+
+def test_below_the_line_nobody_knows_the_whole_configuration():
+    knowing = {
+        path.as_posix()
+        for path in FILES
+        if part(path) != "config" and "RunConfig" in (ROOT / path).read_text(encoding="utf-8")
+    }
+    assert knowing == WHOLE
 
 
 def test_no_circle_not_even_of_types():

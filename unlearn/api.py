@@ -21,13 +21,15 @@ from unlearn.config.compose import composed
 from unlearn.config.resolve import resolve
 from unlearn.config.schemas import RunConfig
 from unlearn.methods.method import Context, Meter, Method
-from unlearn.metrics.needs import expanded, requests
 from unlearn.models.erasure import Erasure, contents
 from unlearn.models.families.sd import StableDiffusion
 from unlearn.models.model import DiffusionModel
-from unlearn.pipeline import stages
-from unlearn.pipeline.evaluation import prompt_sets
-from unlearn.pipeline.original import Source
+from unlearn.pipeline.attacking import attack, learned
+from unlearn.pipeline.drawing import Drawing, generate
+from unlearn.pipeline.erasing import Erased
+from unlearn.pipeline.judging import Judging
+from unlearn.pipeline.scoring import score
+from unlearn.pipeline.sequence import measurements
 from unlearn.store.artifacts import Store, check_unused, claim
 from unlearn.store.layout import ScoreEntry
 from unlearn.store.provenance import made_by
@@ -111,21 +113,16 @@ def evaluate(model: DiffusionModel, erasure: Erasure, config: RunConfig) -> dict
     Returns:
         The scores as in ``results.json``.
     """
+    evaluation, concepts = config.eval, config.concepts
+    judging = Judging(concepts, evaluation.detectors, evaluation.failures)
+    (plan,) = measurements(evaluation.metrics, list(evaluation.attacks), concepts, None)
+    prompts = config.prompt_sets()
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        prompts = prompt_sets(
-            config.concepts,
-            config.eval.prompts,
-            config.paths.prompts,
-            config.seeds.generate,
-            each=config.concept.sequence is not None,
-        )
-        metrics = expanded(config.eval.metrics, list(config.eval.attacks))
-        source = Source(config, store, (), model)
+        drawing = Drawing(lambda: model, config.model.sampler, store)
         inputs = {"source": {"model": "in memory"}, "erasure": "in memory"}
-        erased = stages.Erased(erasure, Path(folder), inputs, {})
-        attacks = stages.attack(config, store, source, erased, prompts["plain"])
-        prompts |= {found.prompts.name: found.prompts for found in attacks.found.values()}
-        needed = requests(metrics, config.concepts, list(config.eval.attacks))
-        images = stages.generate(config, store, source, erased, needed, prompts, attacks.words())
-        return stages.score(config, store, metrics, images, attacks).scores
+        erased = Erased(erasure, Path(folder), inputs, {})
+        attacks = attack(evaluation.attacks, prompts["plain"], config.seeds.attack, erased, drawing, judging)
+        prompts |= {one.found.prompts.name: one.found.prompts for one in attacks.values()}
+        images = generate(plan.needed, prompts, erased, drawing, learned(attacks))
+        return score(plan.metrics, images, attacks, judging, store).scores

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from unlearn.attacks.attack import Attack
-from unlearn.attacks.embedding.concept_inversion import ConceptInversion
-from unlearn.attacks.gradient.gradient_attack import P4D, UnlearnDiffAtk
+from unlearn.attacks.embedding.cce import ConceptInversion
+from unlearn.attacks.gradient.p4d import P4D
+from unlearn.attacks.gradient.unlearndiffatk import UnlearnDiffAtk
 from unlearn.attacks.random_tokens import RandomTokens
 from unlearn.attacks.replay import Replay
-from unlearn.attacks.text.sneaky_prompt import SneakyPrompt
-from unlearn.attacks.text.text_attack import MMADiffusion, RingABell
+from unlearn.attacks.text.mma import MMADiffusion
+from unlearn.attacks.text.ringabell import RingABell
+from unlearn.attacks.text.sneaky import SneakyPrompt
 from unlearn.detectors.detector import Detector, ImageFeatures
 from unlearn.detectors.imagenet import ImageNetClassifier
 from unlearn.detectors.inception import Inception
@@ -50,7 +52,9 @@ from unlearn.resurgence.quantisation import Quantisation
 from unlearn.resurgence.relearning import Relearning
 from unlearn.resurgence.resurgence import Resurgence
 from unlearn.resurgence.sampling import OtherGuidance, OtherSamplers, StartImages
-from unlearn.tracking.tracker import TRACKERS, Tracker
+from unlearn.tracking.none import Silent
+from unlearn.tracking.tracker import Tracker
+from unlearn.tracking.wandb import Wandb
 
 METHODS: dict[str, type[Method]] = {
     "none": Nothing,
@@ -116,6 +120,8 @@ RESURGENCES: dict[str, type[Resurgence]] = {
     "guidance": OtherGuidance,
     "start_images": StartImages,
 }
+
+TRACKERS: dict[str, type[Tracker]] = {"none": Silent, "wandb": Wandb}
 
 TABLES: dict[str, dict[str, Any]] = {
     "attack": ATTACKS,

@@ -1,57 +1,29 @@
 """Attacks on the random model: what every attack promises, and the random control."""
 
+from functools import partial
+
+import attack_cases
 import pytest
 import torch
+from attack_cases import random_tokens, target_of
 
 from unlearn.attacks.attack import AdversarialPrompts, Target
 from unlearn.attacks.objectives import DetectorScore
 from unlearn.attacks.prompt_attack import unseen_seed
-from unlearn.attacks.random_tokens import RandomTokens
 from unlearn.attacks.searches import RandomSearch
 from unlearn.attacks.spaces import AddedTokens, content, stable_words, words
 from unlearn.catalogue import ATTACKS
-from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
-from unlearn.detectors.detector import Detector
+from unlearn.concepts.concept import PromptSet
 from unlearn.errors import ArtifactError, ConfigError
-from unlearn.models.erasure import Erasure
-from unlearn.models.sampling import Sampler
 from unlearn.seeding import generator
 
-PLAIN = PromptSet(
-    "attack:random_tokens", ("a church", "a photo of a church"), (5, 6), ("red",) * 2, ("red",) * 2
-)
-
-
-class Red(Detector):
-    """Sees red where the first channel is bright."""
-
-    labels = ("red",)
-    threshold = 2.0  # no image is that red, so that every candidate is worse than the best
-
-    def scores(self, images):
-        return images[:, :1].mean(dim=(2, 3))
-
-
-def concepts():
-    red = Concept(
-        kind="object", phrases=["church"], anchor="", retain=[], prompts=None, detector="red", labels=["red"]
-    )
-    return ConceptSet(erase={"red": red})
+PLAIN = attack_cases.PLAIN.limited(2)
+control = partial(random_tokens, prompts=2)
 
 
 @pytest.fixture
 def target(tiny):
-    sampler = Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
-    return Target(tiny, Erasure(), concepts(), {"red": Red()}, sampler)
-
-
-def control(candidates=3, place="prefix", tokens=2):
-    return RandomTokens(
-        prompts=2,
-        space=AddedTokens(place=place, tokens=tokens),
-        objective=DetectorScore(),
-        search=RandomSearch(candidates=candidates),
-    )
+    return target_of(tiny)
 
 
 def test_every_attack_is_in_the_table():
@@ -162,8 +134,7 @@ def test_a_seed_of_the_evaluation_is_never_used():
 
 
 def test_success_is_the_detectors_decision(target):
-    easy = Target(target.model, target.erasure, target.concepts, {"red": Red()}, target.sampler)
-    easy.detectors["red"].threshold = 0.0
+    easy = target_of(target.model, threshold=0.0)
     assert control().attack(easy, PLAIN, generator(0)).found == (True, True)
 
 

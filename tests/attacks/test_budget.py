@@ -6,14 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_gradient_attack import PLAIN, small, target_of
+from attack_cases import PLAIN, random_tokens, target_of, unlearndiffatk
 
 from unlearn.attacks.gradient.gradient_attack import GradientAttack
 from unlearn.attacks.gradient.noise_matching import NoiseMatching
-from unlearn.attacks.objectives import DetectorScore
-from unlearn.attacks.random_tokens import RandomTokens
-from unlearn.attacks.searches import RandomSearch
-from unlearn.attacks.spaces import AddedTokens
 from unlearn.errors import ConfigError
 from unlearn.seeding import generator
 
@@ -36,7 +32,7 @@ MATCHING = {"images": 2, "timesteps": "uniform", "least": 0.0}
 def test_what_a_search_costs_is_known_before(tiny, objective, guidance):
     target = target_of(tiny)
     target = replace(target, sampler=replace(target.sampler, guidance=guidance))
-    attack = small(objective=objective, looks=3)
+    attack = unlearndiffatk(objective=objective, looks=3)
     costs = [attack.forwards(looks, target.sampler) for looks in (1, 2, 3)]
     found = attack.attack(target, PLAIN, generator(0))
     assert found.forwards == (costs[-1],) * 3
@@ -59,7 +55,7 @@ def test_a_success_that_is_not_confirmed_leaves_fewer_looks_within_the_budget(ti
         return [(torch.full_like(one, show), other) for show, (one, other) in zip(shows, judged, strict=True)]
 
     monkeypatch.setattr(GradientAttack, "_seen", once)
-    attack = small(looks=4, confirm=1)
+    attack = unlearndiffatk(looks=4, confirm=1)
     look, all_of_them = 3 + 4, attack.forwards(4, target.sampler)
     free = attack.attack(target, PLAIN, generator(0))
     assert free.forwards == (all_of_them, all_of_them, all_of_them + 4 * 4)
@@ -75,12 +71,11 @@ def test_a_success_that_is_not_confirmed_leaves_fewer_looks_within_the_budget(ti
 
 def test_a_search_of_images_is_bounded_by_their_number(tiny):
     target = target_of(tiny)
-    space, search = AddedTokens(place="prefix", tokens=2), RandomSearch(candidates=5)
-    attack = RandomTokens(prompts=3, space=space, objective=DetectorScore(), search=search, budget=15)
+    attack = random_tokens(candidates=5, budget=15)
     assert target.sampler.forwards == 4
     within = attack.bounded(target.sampler, PLAIN)
     assert within.search.candidates == 3
     assert within.attack(target, PLAIN, generator(0)).forwards == (12,) * 3
-    assert replace(attack, budget=1000).bounded(target.sampler, PLAIN).search == search
+    assert replace(attack, budget=1000).bounded(target.sampler, PLAIN).search == attack.search
     with pytest.raises(ConfigError, match="budget: one candidate takes 4 denoiser forwards, got 3"):
         replace(attack, budget=3).bounded(target.sampler, PLAIN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from test_gradient_attack import small
+from attack_cases import unlearndiffatk
 
 from unlearn.attacks.attack import AdversarialPrompts
 from unlearn.attacks.checks import Outcome, doubts
@@ -66,7 +66,7 @@ def test_success_that_hangs_on_the_seed(held, warned):
     if warned:
         assert f"of 4 prompts that showed the concept on the attack's own images, {held} do on" in said[0]
         assert "attack more prompts (eval.attacks.uda.prompts)" in said[0]
-        said = doubts({"uda": outcome(shown, found=[True] * 4 + [False] * 4, kind=small())}, {})
+        said = doubts({"uda": outcome(shown, found=[True] * 4 + [False] * 4, kind=unlearndiffatk())}, {})
         assert "let it confirm a success on more images (eval.attacks.uda.confirm)" in said[-1]
     assert doubts({"uda": outcome([False] * 8, found=[True] * 3 + [False] * 5)}, {}) == []
     failed = [None] * 3 + [True, True, False, False]

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_concept_inversion import inversion as cce
-from test_gradient_attack import small as gradients
+from attack_cases import PLAIN, SAMPLER, cce, concept, random_tokens
+from attack_cases import unlearndiffatk as gradients
 
 from unlearn.attacks.attack import AdversarialPrompts, Target
 from unlearn.attacks.guesses import Guess, GuessingAttack
-from unlearn.attacks.objectives import DetectorScore
-from unlearn.attacks.random_tokens import RandomTokens
-from unlearn.attacks.searches import RandomSearch
-from unlearn.attacks.spaces import AddedTokens
-from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
+from unlearn.concepts.concept import ConceptSet
 from unlearn.detectors.detector import Detector
 from unlearn.errors import UnlearnError
 from unlearn.models.erasure import Erasure
-from unlearn.models.sampling import Sampler
-from unlearn.pipeline.evaluation import attack
+from unlearn.pipeline.attacking import Attacked, search, tried
 from unlearn.pipeline.outcome import _attack
 from unlearn.seeding import generator
 from unlearn.store.artifacts import Store
 
 #: A random model's images show nothing.
 pytestmark = pytest.mark.filterwarnings("ignore:attack. the original model's images show")
-
-PLAIN = PromptSet(
-    "attack:x", ("a church", "a photo of a church", "church"), (5, 6, 7), ("",) * 3, ("red",) * 3
-)
 
 
 class Flaky(Detector):
@@ -56,12 +47,7 @@ class Given(GuessingAttack):
 
 
 ATTACKS = {
-    "control": lambda: RandomTokens(
-        prompts=3,
-        space=AddedTokens(place="prefix", tokens=2),
-        objective=DetectorScore(),
-        search=RandomSearch(candidates=2),
-    ),
+    "control": lambda: random_tokens(candidates=2),
     "gradients": lambda: gradients(batch_size=1),
     "guesses": lambda: Given(prompts=3, looks=2, batch_size=2),
     "cce": lambda: cce(images=2, steps=1),
@@ -71,18 +57,8 @@ FIRST = {"control": range(2), "gradients": range(3), "guesses": range(2), "cce":
 
 
 def target_of(model, detector, failures):
-    red = Concept(
-        kind="object",
-        phrases=["church"],
-        anchor="",
-        retain=[],
-        prompts=None,
-        detector="judge",
-        labels=["red"],
-    )
-    sampler = Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
-    concepts = ConceptSet(erase={"red": red})
-    return Target(model, Erasure(), concepts, {"red": detector}, sampler, failures=failures)
+    concepts = ConceptSet(erase={"red": concept(detector="judge")})
+    return Target(model, Erasure(), concepts, {"red": detector}, SAMPLER, failures=failures)
 
 
 @pytest.fixture(params=[True, False], ids=["raises", "nan"])
@@ -96,9 +72,10 @@ def test_a_prompt_on_whose_images_it_failed_is_not_resisted(name, raises, tiny, 
     found = ATTACKS[name]().attack(target_of(tiny, flaky, 1), PLAIN, generator(0))
     assert found.found == (None, False, False)
     assert found.unjudged == [0]
-    assert _attack("x", found, ())["failed"] == 1
-    found.save(tmp_path)
-    assert AdversarialPrompts.load(tmp_path).found == found.found
+    folder = Store(tmp_path).once("attack", {}, found.save)
+    kept = AdversarialPrompts.load(folder)
+    assert kept.found == found.found
+    assert _attack("x", Attacked(None, kept, folder))["failed"] == 1
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -143,8 +120,8 @@ def test_the_image_to_aim_at_is_one_that_was_judged(raises, tiny):
 
 def test_what_failed_before_is_bounded_when_it_is_found_again(tiny, tmp_path):
     flaky = Flaky(lambda number: number < 2, raises=True)
-    store, given = Store(tmp_path), ("x", ATTACKS["control"](), PLAIN)
-    found, _ = attack(*given, store, 0, lambda: target_of(tiny, flaky, 0), {}, failures=1)
+    store, trial = Store(tmp_path), tried("x", ATTACKS["control"](), PLAIN, 0)
+    found, _ = search(trial, lambda: target_of(tiny, flaky, 0), {}, store, failures=1)
     assert found.found == (None, False, False)
     with pytest.raises(UnlearnError, match=r"failed on images of 1 of 3 prompts; eval\.failures allows 0\.$"):
-        attack(*given, store, 0, lambda: target_of(tiny, flaky, 0), {}, failures=0)
+        search(trial, lambda: target_of(tiny, flaky, 0), {}, store)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from test_sneaky_prompt import sneaky
-from test_sneaky_prompt import target_of as judged
-from test_text_attack import PLAIN, mma, ringabell
+from attack_cases import PLAIN, SAMPLER, concept, mma, ringabell, sneaky, target_of
 
 from unlearn.attacks.attack import Attack, Target
 from unlearn.attacks.findings import Finding, gathered
 from unlearn.attacks.guesses import Guess, GuessingAttack, guessed, load, save
-from unlearn.concepts.concept import Concept, ConceptSet
+from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ArtifactError, ConfigError, UnlearnError
 from unlearn.models.erasure import Erasure
-from unlearn.models.sampling import Sampler
-from unlearn.pipeline.stages import Erased, attack
+from unlearn.pipeline.attacking import attack
+from unlearn.pipeline.drawing import Drawing
+from unlearn.pipeline.erasing import Erased
+from unlearn.pipeline.judging import Judging
 from unlearn.seeding import generator
 from unlearn.store.artifacts import Store
 
+judged = partial(target_of, phrases=["church", "old church"])
 SEEN: list[tuple[str, Erasure]] = []
 EVERY = pytest.mark.parametrize("kind", [ringabell, mma, sneaky])
 
@@ -55,45 +57,33 @@ class Judge:
 
 def test_what_is_found_without_the_erased_model_is_found_once_for_all_methods(tmp_path):
     SEEN.clear()
-    church = Concept(
-        kind="object", phrases=["church"], anchor="", retain=[], prompts=None, detector="x", labels=["x"]
-    )
+    church = concept("x", detector="x")
+
+    attacks = {"guessing": Guessing(prompts=1, looks=0, batch_size=1), "looking": Looking(prompts=1)}
 
     def run(phrases, model, erasure):
-        config = SimpleNamespace(
-            concepts=ConceptSet(erase={"church": replace(church, phrases=phrases)}),
-            eval=SimpleNamespace(
-                detectors={"x": Judge()},
-                failures=0,
-                attacks={
-                    "guessing": Guessing(prompts=1, looks=0, batch_size=1),
-                    "looking": Looking(prompts=1),
-                },
-            ),
-            model=SimpleNamespace(
-                sampler=Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
-            ),
-            seeds=SimpleNamespace(attack=0),
-        )
+        concepts = ConceptSet(erase={"church": replace(church, phrases=phrases)})
+        drawing = Drawing(lambda: None, SAMPLER, Store(tmp_path))
         inputs = {"source": {"weights": model}, "method": list(erasure.weights)}
         done = Erased(erasure, tmp_path, inputs, {})
         plain = replace(PLAIN, concepts=("church",) * 3)
-        return attack(config, Store(tmp_path), lambda: None, done, plain)
+        judging = Judging(concepts, {"x": Judge()})
+        return attack(attacks, plain, 0, done, drawing, judging)
 
     one, other = (Erasure(weights={name: torch.ones(1)}) for name in ("a", "b"))
     first, second = (run(["church"], "sd", erasure) for erasure in (one, other))
-    assert first.guesses == second.guesses
-    assert list(first.guesses) == ["guessing"]
-    assert all(first.folders[name] != second.folders[name] for name in ("guessing", "looking"))
-    assert first.made("guessing") == [first.guesses["guessing"], first.folders["guessing"]]
-    assert first.made("looking") == [first.folders["looking"]]
-    assert first.found["guessing"].prompts.prompts == ("a church!",)
+    assert first["guessing"].guesses == second["guessing"].guesses
+    assert first["looking"].guesses is None
+    assert all(first[name].folder != second[name].folder for name in attacks)
+    assert first["guessing"].folders == [first["guessing"].guesses, first["guessing"].folder]
+    assert first["looking"].folders == [first["looking"].folder]
+    assert first["guessing"].found.prompts.prompts == ("a church!",)
     calls = [(step, *erasure.weights) for step, erasure in SEEN]
     round_of = lambda name: [("choose", name), ("attack", name)]  # noqa: E731
     assert calls == [("guess",), *round_of("a"), *round_of("b")]
     # Another original model or another concept is another attack.
-    assert run(["church"], "other", one).guesses != first.guesses
-    assert run(["chapel"], "sd", one).guesses != first.guesses
+    assert run(["church"], "other", one)["guessing"].guesses != first["guessing"].guesses
+    assert run(["chapel"], "sd", one)["guessing"].guesses != first["guessing"].guesses
 
 
 def remembering(first, tried, *leaders):

@@ -12,7 +12,7 @@ from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
 from unlearn.config.compose import composed
 from unlearn.config.resolve import resolve
 from unlearn.errors import ConfigError
-from unlearn.pipeline import evaluation
+from unlearn.pipeline.attacking import search, tried
 from unlearn.seeding import generator
 from unlearn.store.artifacts import Store
 
@@ -73,7 +73,7 @@ def test_a_changed_file_is_read_again(tmp_path):
 
     def found():
         target = Target(None, None, concepts(), {}, None)
-        return evaluation.attack("replay", attack, PLAIN, store, 0, lambda: target, {})
+        return search(tried("replay", attack, PLAIN, 0), lambda: target, {}, store)
 
     first, folder = found()
     assert first.prompts.name == "attack:replay"

@@ -12,6 +12,8 @@ import pytest
 from synthetic_run import synthetic_run
 
 from unlearn import cli
+from unlearn.commands.folder import RunFolder
+from unlearn.errors import ConfigError
 
 #: Made by others, or by another run: under the names that the commands write, and under none of them.
 STRANGE = (
@@ -239,3 +241,22 @@ def test_erase_does_not_take_a_users_folder_for_scratch(victim, tiny):
         with pytest.raises(ConfigError, match=r"^scratch: .*victim holds files that are no unfinished work"):
             unlearn.erase(tiny, settings.method, settings.concepts, scratch=victim)
         assert snapshot(victim) == before
+
+
+def test_a_run_that_has_just_begun_is_not_taken_for_a_strangers(tmp_path):
+    """A second one may look between the first one's lock and its first file."""
+    folder = tmp_path / "run"
+    (folder / ".hydra").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"is the folder of no run, and its \.hydra would be overwritten"):
+        RunFolder(folder, folder / "unlearn.log").check("0" * 12)
+    (folder / ".unlearn.lock").touch()
+    RunFolder(folder, folder / "unlearn.log").check("0" * 12)
+
+
+def test_who_has_waited_for_another_run_does_not_overwrite_its_results(tmp_path):
+    place = RunFolder(tmp_path, tmp_path / "unlearn.log")
+    place.check("1" * 12)
+    (tmp_path / "results.json").write_text('{"fingerprint": "000000000000"}')  # meanwhile
+    with pytest.raises(ConfigError, match="holds the results of another run"), place.held("1" * 12, {}):
+        pytest.fail("it may not begin")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json"]

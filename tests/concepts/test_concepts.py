@@ -168,7 +168,7 @@ def test_methods_meet_phrases_anchor_and_retained_in_the_templates():
     concepts = ConceptSet(erase={"church": church, "castle": castle})
     assert concepts.erased == ["a church by noto", "one church", "castle"]
     assert concepts.retained == ["house"]  # castle is erased: no sentence with it is retained
-    with pytest.raises(ValueError, match="templates: each needs"):
+    with pytest.raises(ValueError, match="templates: each must be a text with"):
         concept(templates=["a photo"])
 
 

@@ -100,7 +100,7 @@ MISTAKES = {
     ),
     "resurgence steps": (
         ["+resurgence@eval.resurgence.x=relearn", "eval.resurgence.x.steps=[5,0]"],
-        "eval.resurgence.x.steps: needs at least one, from 1 up and rising, got [5, 0]",
+        "eval.resurgence.x.steps: each must be at least 1, got [5, 0]",
     ),
     "no value": (["method"], "method: "),
 }

@@ -6,6 +6,7 @@ import types
 
 import pytest
 import torch
+from installed import lacking, pretending
 
 from unlearn.catalogue import DETECTORS
 from unlearn.detectors import pocket
@@ -169,7 +170,7 @@ def test_nudenet_pads_at_the_right_and_below():
 
 def test_nudenet_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    lacking(monkeypatch, "onnxruntime", "nudenet", "torch_fidelity")
     detector = NudeNet(weights=None, threshold=0.6)
     assert detector.check() == ["weights: needs the packages of the extra: pip install 'unlearn[nudenet]'."]
     with pytest.raises(ConfigError, match=r"unlearn\[nudenet\]"):
@@ -177,7 +178,7 @@ def test_nudenet_says_what_to_install(monkeypatch):
 
 
 def test_inception_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    lacking(monkeypatch, "onnxruntime", "nudenet", "torch_fidelity")
     weights = tmp_path / "weights.pth"
     weights.touch()
     detector = Inception(weights=str(weights), statistics=None, device="cpu")
@@ -295,7 +296,7 @@ def test_what_onnxruntime_raises_is_a_failure_or_a_line(monkeypatch, tmp_path):
     module = types.SimpleNamespace(InferenceSession=session, get_available_providers=list, __spec__=True)
     monkeypatch.setitem(sys.modules, "onnxruntime", module)
     (tmp_path / "x.onnx").write_bytes(b"half")
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
+    pretending(monkeypatch, "onnxruntime", "nudenet", "torch_fidelity")
     with pytest.raises(
         ConfigError, match=r"^detector: the network in .*x\.onnx cannot be loaded \(INVALID_PROTOBUF\)"
     ):

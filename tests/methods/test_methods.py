@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from method_cases import concept_set, configured
-from tiny_checkpoint import tiny_settings
+from method_cases import concept_set, short
+from tiny_checkpoint import assert_untouched, state, tiny_settings
 
 from unlearn.catalogue import METHODS
 from unlearn.concepts.concept import ConceptSet
@@ -17,52 +17,6 @@ from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler, draw
 from unlearn.models.weights.parameters import matching
 
-FEW_STEPS = {
-    "esd": ("steps=2", "batch_size=2", "states=1", "sampler.steps=3"),
-    "concept": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
-    "salun": ("share=1.0", "steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
-    "erasediff": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
-    "selective": (
-        "steps=2",
-        "batch_size=2",
-        "images=2",
-        "replay=2",
-        "fisher_images=1",
-        "fisher_timesteps=2",
-        "sampler.steps=3",
-    ),
-    "forget": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
-    "spm": (
-        "steps=2",
-        "batch_size=2",
-        "states=1",
-        "anchor_count=1",
-        "optimizer.lr=0.1",
-        "optimizer.warmup=0",
-        "sampler.steps=3",
-    ),
-    "mace": ("kinds.object.steps=2", "images=2", "sampler.steps=3"),
-    "trce": (
-        "steering.kinds=[object]",
-        "steering.steps=2",
-        "steering.states=1",
-        "steering.early=2",
-        "steering.sampler.steps=3",
-    ),
-    "realera": ("alignment.steps=2", "alignment.images=2", "alignment.sampler.steps=3"),
-    "advunlearn": (
-        "steps=2",
-        "warmup=1",
-        "trajectories=1",
-        "retain_trajectories=2",
-        "states=1",
-        "attack.steps=2",
-        "sampler.steps=3",
-    ),
-    "duge": ("steps=2", "images=2", "memory=2", "sampler.steps=3"),
-    "doco": ("steps=3", "warmup=1", "batch_size=2", "images=2", "sampler.steps=3"),
-    "rg": ("steps=2", "batch_size=2", "images=2", "sampler.steps=3"),
-}
 ERASING = [
     "uce",
     "uce_2023",
@@ -133,44 +87,29 @@ EDITED = {
 }
 
 
-def method(name: str):
-    return configured(name, *FEW_STEPS.get(name.split("_")[0], ()))
-
-
-def values(model) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-
-
-def assert_untouched(model, before: dict[str, torch.Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        assert torch.equal(parameter, before[name]), name
-        assert parameter.grad is None
-        assert not parameter.requires_grad
-
-
 def test_every_method_is_tried_here():
-    tried = {type(method(name)) for name in [*ERASING, *GUARDING, "none"]}
+    tried = {type(short(name)) for name in [*ERASING, *GUARDING, "none"]}
     assert tried == set(METHODS.values())
 
 
 @pytest.mark.parametrize("name", ERASING)
 def test_erasing_changes_the_documented_weights_and_leaves_the_model(name, tiny, context):
-    before = values(tiny)
-    erasure = method(name).erase(tiny, concept_set("church"), context)
+    before = state(tiny)
+    erasure = short(name).erase(tiny, concept_set("church"), context)
     assert_untouched(tiny, before)
     assert erasure.weights.keys() == matching(tiny, EDITED.get(name, ["cross_attention_kv"])).keys()
     assert all(not torch.equal(weight, before[key]) for key, weight in erasure.weights.items())
     assert erasure.history
     with tiny.erased(erasure):
-        after = values(tiny)
+        after = state(tiny)
     frozen = before.keys() - erasure.weights.keys()
     assert all(torch.equal(after[key], before[key]) for key in frozen)
 
 
 @pytest.mark.parametrize("name", GUARDING)
 def test_guarding_changes_images_and_no_weight_and_costs_its_branches(name, tiny, context, tmp_path):
-    own = configured(name, *FEW_STEPS.get(name.split("_")[0], ()), world="pocket")
-    before = values(tiny)
+    own = short(name, world="pocket")
+    before = state(tiny)
     erasure = own.erase(tiny, concept_set("church"), context)
     assert not erasure.weights
     settings = Sampler(scheduler="ddim", steps=9, guidance=5.0, resolution=32, batch_size=4)
@@ -204,7 +143,7 @@ def test_same_seed_same_weights(name, tiny, context, tmp_path):
         scratch = tmp_path / run
         scratch.mkdir()
         own = replace(context, seed=3, scratch=scratch)
-        erasures.append(method(name).erase(tiny, concept_set("church"), own).weights)
+        erasures.append(short(name).erase(tiny, concept_set("church"), own).weights)
     first, second = erasures
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -213,8 +152,8 @@ def test_same_seed_same_weights(name, tiny, context, tmp_path):
 @pytest.mark.parametrize("name", ERASING)
 def test_a_model_in_half_precision_is_erased_in_float32(name, tiny_folder, context):
     model = replace(tiny_settings(tiny_folder), dtype="bfloat16").load("cpu")
-    before = values(model)
-    erasure = method(name).erase(model, concept_set("church"), context)
+    before = state(model)
+    erasure = short(name).erase(model, concept_set("church"), context)
     assert_untouched(model, before)
     assert model.half is None
     assert erasure.weights
@@ -227,8 +166,8 @@ def test_a_model_in_half_precision_is_erased_in_float32(name, tiny_folder, conte
 
 @pytest.mark.parametrize("name", ERASING)
 def test_two_concepts_at_once(name, tiny, context):
-    both = method(name).erase(tiny, concept_set("church", "cat"), context)
-    alone = method(name)
+    both = short(name).erase(tiny, concept_set("church", "cat"), context)
+    alone = short(name)
     shutil.rmtree(context.scratch)
     context.scratch.mkdir()
     one = alone.erase(tiny, concept_set("church"), context)
@@ -237,7 +176,7 @@ def test_two_concepts_at_once(name, tiny, context):
 
 @pytest.mark.parametrize("name", ["none", *ERASING])
 def test_going_on_from_an_earlier_erasure(name, tiny, context, tmp_path):
-    original = values(tiny)
+    original = state(tiny)
     church, cat = concept_set("church"), concept_set("cat", retain=["tench"])
     cat.earlier = church.erase
 
@@ -245,11 +184,11 @@ def test_going_on_from_an_earlier_erasure(name, tiny, context, tmp_path):
         (tmp_path / run).mkdir()
         return replace(context, scratch=tmp_path / run)
 
-    first = method(name).erase(tiny, church, own("first"))
-    both = method(name).continued(tiny, cat, own("both"), first)
+    first = short(name).erase(tiny, church, own("first"))
+    both = short(name).continued(tiny, cat, own("both"), first)
     assert_untouched(tiny, original)
     assert both.weights.keys() == first.weights.keys()
-    alone = method(name).erase(tiny, cat, own("alone"))
+    alone = short(name).erase(tiny, cat, own("alone"))
     for key, weight in both.weights.items():
         assert not torch.equal(weight, first.weights[key])
         assert not torch.equal(weight, alone.weights[key])
@@ -262,18 +201,18 @@ def test_going_on_from_an_earlier_erasure(name, tiny, context, tmp_path):
 
 
 def test_those_that_act_while_sampling_say_that_they_cannot_go_on(tiny, context):
-    continuing = {name: method(name).continues for name in ["none", *ERASING, *GUARDING]}
+    continuing = {name: short(name).continues for name in ["none", *ERASING, *GUARDING]}
     assert continuing == {name: name not in GUARDING for name in continuing}
-    guarded = method("sld").erase(tiny, concept_set("church"), context)
+    guarded = short("sld").erase(tiny, concept_set("church"), context)
     with pytest.raises(IncompatibleError, match="acts while sampling"):
-        method("uce").continued(tiny, concept_set("cat"), context, guarded)
+        short("uce").continued(tiny, concept_set("cat"), context, guarded)
 
 
 @pytest.mark.parametrize("name", [*ERASING, "safree"])
 def test_refuses_a_family_without_cross_attention(name, tiny, context, monkeypatch):
     monkeypatch.setattr(type(tiny), "features", frozenset({"epsilon"}))
     with pytest.raises(IncompatibleError, match="requires cross_attention"):
-        method(name).erase(tiny, concept_set("church"), context)
+        short(name).erase(tiny, concept_set("church"), context)
 
 
 WRONG = {
@@ -286,16 +225,16 @@ WRONG = {
 @pytest.mark.parametrize("name", [*ERASING, *GUARDING])
 @pytest.mark.parametrize("message", WRONG)
 def test_bad_concepts_are_refused(name, message, tiny, context):
-    before = values(tiny)
+    before = state(tiny)
     with pytest.raises(ConfigError, match=message):
-        method(name).erase(tiny, WRONG[message], context)
+        short(name).erase(tiny, WRONG[message], context)
     assert_untouched(tiny, before)
 
 
 @pytest.mark.parametrize("name", ERASING)
 def test_a_pattern_that_matches_nothing_is_refused(name, tiny, context):
-    before = values(tiny)
-    wrong = method(name)
+    before = state(tiny)
+    wrong = short(name)
     wrong.parameters = ["unet.*attn9.*"]
     with pytest.raises(ConfigError, match="no parameter of this model matches"):
         wrong.erase(tiny, concept_set("church"), context)
@@ -304,23 +243,23 @@ def test_a_pattern_that_matches_nothing_is_refused(name, tiny, context):
 
 @pytest.mark.parametrize("name", ERASING)
 def test_an_exception_leaves_the_model(name, tiny, context):
-    before = values(tiny)
+    before = state(tiny)
 
     def interrupt(_values, _step):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        method(name).erase(tiny, concept_set("church"), replace(context, log=interrupt))
+        short(name).erase(tiny, concept_set("church"), replace(context, log=interrupt))
     assert_untouched(tiny, before)
 
 
 def test_none_changes_nothing(tiny, context):
-    erasure = method("none").erase(tiny, concept_set("church"), context)
+    erasure = short("none").erase(tiny, concept_set("church"), context)
     assert not erasure.weights
     assert erasure.guard is None
 
 
 def test_phrases_of_one_concept_may_be_retained_by_another(tiny, context):
     church, cat = concept_set("church").erase["church"], concept_set("cat", retain=["church"]).erase["cat"]
-    erasure = method("uce").erase(tiny, ConceptSet(erase={"church": church, "cat": cat}), context)
+    erasure = short("uce").erase(tiny, ConceptSet(erase={"church": church, "cat": cat}), context)
     assert erasure.weights

@@ -6,8 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 
 import pytest
 import torch
-from method_cases import concept_set, configured
-from test_methods import FEW_STEPS
+from method_cases import concept_set, short
 
 from unlearn.catalogue import METHODS
 
@@ -19,7 +18,7 @@ WHOLE = {
 
 
 def method(name):
-    return configured(name, *FEW_STEPS.get(name.split("_")[0], ()), *WHOLE.get(name, ()))
+    return short(name, *WHOLE.get(name, ()))
 
 
 def settings(component, path=""):

@@ -271,9 +271,10 @@ def test_the_worst_case_is_over_what_all_attacks_tried(build):
 
 def test_a_run_doubts_a_detector_that_fires_on_the_original_s_neighbours(build):
     """From the images of a run to the warning; what the others say is tested with the checks."""
-    from unlearn.pipeline.stages import _doubts
+    from unlearn.pipeline.attacking import Attacked
+    from unlearn.pipeline.doubts import hard_to_believe
 
-    attacks = {"random": SimpleNamespace(control=False, white_box=True)}
+    method = SimpleNamespace(control=False, white_box=True)
 
     def doubted(*neighbours):
         images = {
@@ -284,7 +285,7 @@ def test_a_run_doubts_a_detector_that_fires_on_the_original_s_neighbours(build):
         evidence = build(images, {"neighbour": ["house"] * 4})
         prompts = evidence.images[ImageRequest("attack:random")].prompts
         found = AdversarialPrompts(prompts, prompts.prompts, (1,) * 3, (1,) * 3, (True,) * 3)
-        return _doubts(attacks, {"random": found}, evidence)
+        return hard_to_believe({"random": Attacked(method, found, None)}, evidence)
 
     assert doubted("house", "cat", "house", "house") == []
     assert "its detector also fires on 50 %" in doubted("house", "church", "church", "cat")[0]

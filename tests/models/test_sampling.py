@@ -319,7 +319,7 @@ def test_draw_of_nothing_and_of_mismatched_seeds(tiny):
         ("batch_size", 0, "batch_size: must be at least 1, got 0"),
         ("guidance", -1.0, "guidance: must be a number from 0 up, got -1.0"),
         ("guidance", math.nan, "guidance: must be a number from 0 up, got nan"),
-        ("resolution", 60, "resolution: must be a multiple of 8 pixels, got 60"),
+        ("resolution", 60, "resolution: must be a multiple of 8, at least 8, got 60"),
     ],
 )
 def test_settings_out_of_range(field, value, message):

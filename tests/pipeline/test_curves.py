@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -17,8 +16,11 @@ from unlearn.methods.training import loop as training
 from unlearn.methods.training.loop import Optimizer
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler
-from unlearn.pipeline import curves, evaluation
-from unlearn.pipeline.stages import Erased
+from unlearn.pipeline import curves, drawing
+from unlearn.pipeline.drawing import Drawing, generate
+from unlearn.pipeline.erasing import Erased
+from unlearn.pipeline.judging import Judging
+from unlearn.pipeline.resurging import resurge
 from unlearn.resurgence.quantisation import Quantisation
 from unlearn.resurgence.relearning import Relearning
 from unlearn.resurgence.sampling import OtherGuidance, StartImages
@@ -62,13 +64,8 @@ def relearn(**changes):
     return Relearning(**{**settings, **changes})
 
 
-def config(seed=0, **kinds):
-    return SimpleNamespace(
-        concepts=ConceptSet(erase={"church": CHURCH}),
-        model=SimpleNamespace(sampler=SAMPLER),
-        seeds=SimpleNamespace(attack=seed),
-        eval=SimpleNamespace(resurgence=kinds, detectors={"red": Red(threshold=0.5)}, failures=0),
-    )
+CONCEPTS = ConceptSet(erase={"church": CHURCH})
+JUDGING = Judging(CONCEPTS, {"red": Red(threshold=0.5)})
 
 
 def moved(model, scale=0.2):
@@ -81,26 +78,25 @@ def moved(model, scale=0.2):
     return Erased(Erasure(weights=weights), None, {"source": {"model": "tiny"}, "method": scale}, {})
 
 
-def measured(run, store, model, erased, images=None):
+def drawn(kinds, store, model, erased, images=None, seed=0):
+    drawing = Drawing(lambda: model, SAMPLER, store)
+    return resurge(kinds, PLAIN, CONCEPTS, seed, erased, drawing, images or {})
+
+
+def measured(kinds, store, model, erased, images=None):
     """The curves by name."""
-    drawn = curves.resurge(run, store, lambda: model, erased, PLAIN, images or {})
-    return {entry["name"]: entry for entry in curves.judge(run, store, drawn)}
+    found = drawn(kinds, store, model, erased, images)
+    return {entry["name"]: entry for entry in curves.judge(found, JUDGING, store)}
 
 
 def test_a_curve_starts_with_the_erased_models_own_images(tiny, tmp_path):
-    run, store, erased = (
-        config(relearn=relearn(), guidance=OtherGuidance(prompts=4, scales=[1.0])),
-        Store(tmp_path),
-        moved(tiny),
-    )
-    sources = {"original": erased.inputs["source"], "erased": erased.inputs}
-    images = {
-        request: evaluation.generate(request, PLAIN, lambda: tiny, erased.erasure, SAMPLER, store, sources)
-        for request in (ImageRequest("plain", "erased"), ImageRequest("plain", "original"))
-    }
+    kinds = {"relearn": relearn(), "guidance": OtherGuidance(prompts=4, scales=[1.0])}
+    store, erased = Store(tmp_path), moved(tiny)
+    needed = [ImageRequest("plain", model) for model in ("erased", "original")]
+    images = generate(needed, {"plain": PLAIN}, erased, Drawing(lambda: tiny, SAMPLER, store))
     before = state(tiny)
     made = len(store.made)
-    found = measured(run, store, tiny, erased, images)
+    found = measured(kinds, store, tiny, erased, images)
     assert_untouched(tiny, before)
     # One artifact a curve and model, and what the detectors say; the plain images are there.
     assert [key.partition("/")[0] for key in store.made[made:]] == ["resurgence"] * 3 + ["curves"] * 2
@@ -117,18 +113,18 @@ def test_a_curve_starts_with_the_erased_models_own_images(tiny, tmp_path):
     assert found["relearn"]["seconds"] > 0
 
     again = Store(tmp_path)
-    assert measured(run, again, None, erased, images) == found
+    assert measured(kinds, again, None, erased, images) == found
     assert again.made == []
 
 
 def test_without_plain_images_they_are_drawn(tiny, tmp_path):
-    found = measured(config(x=OtherGuidance(prompts=2, scales=[1.0])), Store(tmp_path), tiny, moved(tiny))
+    found = measured({"x": OtherGuidance(prompts=2, scales=[1.0])}, Store(tmp_path), tiny, moved(tiny))
     assert [point["n"] for point in found["x"]["points"]] == [2, 2]
     assert found["x"]["points"][0]["original"] is not None
 
 
 def test_a_tiny_learning_rate_gives_a_flat_curve(tiny, tmp_path):
-    found = measured(config(x=relearn(optimizer=Optimizer(lr=1e-30))), Store(tmp_path), tiny, moved(tiny))
+    found = measured({"x": relearn(optimizer=Optimizer(lr=1e-30))}, Store(tmp_path), tiny, moved(tiny))
     assert len({point["value"] for point in found["x"]["points"]}) == 1
 
 
@@ -139,11 +135,10 @@ def test_methods_share_what_the_original_draws(tiny, tmp_path):
         "quantised": Quantisation(prompts=2, parameters=["denoiser"], formats=["int4"]),
     }
     store = Store(tmp_path)
-    run = config(**kinds)
-    first = curves.resurge(run, store, lambda: tiny, moved(tiny), PLAIN, {})
-    other = curves.resurge(run, store, lambda: tiny, moved(tiny, 0.3), PLAIN, {})
+    first = drawn(kinds, store, tiny, moved(tiny))
+    other = drawn(kinds, store, tiny, moved(tiny, 0.3))
     none = Erased(Erasure(), None, {"source": {"model": "tiny"}, "method": "none"}, {})
-    nothing = curves.resurge(run, store, lambda: tiny, none, PLAIN, {})
+    nothing = drawn(kinds, store, tiny, none)
     for name in kinds:
         assert first[name].folders["original"] == other[name].folders["original"]
         assert first[name].folders["erased"] != other[name].folders["erased"]
@@ -152,9 +147,9 @@ def test_methods_share_what_the_original_draws(tiny, tmp_path):
 
 def test_what_was_done_before_a_kill_is_kept(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    run, erased = config(x=relearn(), y=OtherGuidance(prompts=4, scales=[1.0, 2.0])), moved(tiny)
-    undisturbed = measured(run, Store(tmp_path / "a"), tiny, erased)
-    real, left = evaluation.draw, [0]
+    kinds, erased = {"x": relearn(), "y": OtherGuidance(prompts=4, scales=[1.0, 2.0])}, moved(tiny)
+    undisturbed = measured(kinds, Store(tmp_path / "a"), tiny, erased)
+    real, left = drawing.draw, [0]
 
     def dying(*arguments, **named):
         for images in real(*arguments, **named):
@@ -163,16 +158,16 @@ def test_what_was_done_before_a_kill_is_kept(tiny, tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             yield images
 
-    monkeypatch.setattr(evaluation, "draw", dying)
-    drawn, deaths = [], 0
+    monkeypatch.setattr(drawing, "draw", dying)
+    spent, deaths = [], 0
     for chance in range(3, 40, 4):
         left[0], before = chance, tiny.forwards
         try:
-            found = measured(run, Store(tmp_path / "b"), tiny, erased)
+            found = measured(kinds, Store(tmp_path / "b"), tiny, erased)
             break
         except KeyboardInterrupt:
             deaths += 1
-            drawn.append(tiny.forwards - before)
+            spent.append(tiny.forwards - before)
     assert deaths >= 2
 
     def lasting(entries):
@@ -185,9 +180,7 @@ def test_what_was_done_before_a_kill_is_kept(tiny, tmp_path, monkeypatch):
 def test_the_seed_is_part_of_a_curve(tiny, tmp_path):
     store, erased = Store(tmp_path), moved(tiny)
     folders = {
-        curves.resurge(config(seed, x=relearn(steps=[1])), store, lambda: tiny, erased, PLAIN, {})[
-            "x"
-        ].folders["erased"]
+        drawn({"x": relearn(steps=[1])}, store, tiny, erased, seed=seed)["x"].folders["erased"]
         for seed in (0, 1)
     }
     assert len(folders) == 2

@@ -10,20 +10,31 @@ import torch
 from unlearn.api import configure
 from unlearn.cli import explain
 from unlearn.errors import UnlearnError
+from unlearn.pipeline.erasing import erase
 from unlearn.pipeline.memory import accounted, savings
 from unlearn.pipeline.original import Source
-from unlearn.pipeline.stages import erase
 from unlearn.store.artifacts import Store
-from unlearn.tracking.tracker import Tracking
+from unlearn.tracking.several import Tracking
 
 
 def config(*words: str):
     return configure("concept=church", "tracker=none", *words)
 
 
+def less(*words: str) -> list[str]:
+    """What would need less memory in a run that is started with ``words``."""
+    given = config(*words)
+    return savings(given.method, given.model)
+
+
+def held(*words: str):
+    given = config(*words)
+    return accounted(given.method, given.model, given.device)
+
+
 def test_settings_that_need_less_are_named_with_their_values():
     given = ("method.batch_size=7", "method.retain_batch_size=5", "method.attack.draws=3")
-    found = savings(config("method=advunlearn", *given))
+    found = less("method=advunlearn", *given)
     assert found[:2] == ["a smaller method.batch_size (now 7)", "a smaller method.retain_batch_size (now 5)"]
     assert "a smaller method.attack.draws (now 3)" in found
     assert "a smaller method.sampler.batch_size (now 32)" in found
@@ -32,11 +43,11 @@ def test_settings_that_need_less_are_named_with_their_values():
 
 
 def test_only_settings_that_would_help_are_named():
-    spared = config("method=esd", "method.batch_size=1", "model.dtype=bfloat16", "model.checkpointing=true")
-    assert savings(spared) == ["a smaller method.sampler.batch_size (now 32)"]
-    (closed_form,) = savings(config("method=uce"))
+    spared = ("method=esd", "method.batch_size=1", "model.dtype=bfloat16", "model.checkpointing=true")
+    assert less(*spared) == ["a smaller method.sampler.batch_size (now 32)"]
+    (closed_form,) = less("method=uce")
     assert closed_form.startswith("model.dtype")
-    assert savings(config("method=uce", "model.dtype=float16")) == ["a smaller model, or another method"]
+    assert less("method=uce", "model.dtype=float16") == ["a smaller model, or another method"]
 
 
 SHORT = [
@@ -54,7 +65,7 @@ def test_the_error_becomes_one_that_says_what_to_do(error):
     expected = (
         rf"^erase: out of memory on cpu \({first}\)\. These need less: a smaller method\.batch_size \(now"
     )
-    with pytest.raises(UnlearnError, match=expected), accounted(config("method=esd", "device=cpu")):
+    with pytest.raises(UnlearnError, match=expected), held("method=esd", "device=cpu"):
         raise error
 
 
@@ -68,7 +79,7 @@ def test_the_command_says_it_in_a_line(error, capsys):
 
 @pytest.mark.parametrize("error", [RuntimeError("another"), ValueError("out of memory"), KeyboardInterrupt()])
 def test_other_errors_pass(error):
-    with pytest.raises(type(error)) as caught, accounted(config("method=uce")):
+    with pytest.raises(type(error)) as caught, held("method=uce"):
         raise error
     assert caught.value is error
 
@@ -81,5 +92,6 @@ def test_a_run_tells_it(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(given.method), "erase", erasing)
     store = Store(tmp_path)
+    source = Source(given.model, "cpu", store, (), tiny)
     with pytest.raises(UnlearnError, match="These need less"):
-        erase(given, store, Source(given, store, (), tiny), Tracking(()))
+        erase(given.method, given.steps, 0, source, store, Tracking(()))

@@ -1,19 +1,15 @@
 """Whole runs, each a process of its own, in the small world of tests/small_world."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from small_run import RUN, command
 
 from unlearn.store.results import read_items, read_results
 
-WORLD = Path(__file__).parents[1] / "small_world"
-RUN = ("run", "--config-dir", str(WORLD), "model=tiny", "eval=tiny", "tracker=none")
 TIMES = {"erase_seconds", "attack_seconds", "generate_seconds", "score_seconds", "peak_memory_gib"}
 
 
@@ -23,11 +19,7 @@ def unlearn(tiny_folder, tmp_path):
 
     def call(*words, concept="red", code=0, kill=0):
         chosen = [f"model.source={tiny_folder}", f"concept={concept}"]
-        command = [sys.executable, str(WORLD / "unlearn.py"), *RUN, *chosen, *words]
-        environment = {**os.environ, "SMALL_WORLD_KILL": str(kill), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        done = command(tmp_path, *RUN, *chosen, *words, SMALL_WORLD_KILL=str(kill))
         assert done.returncode == code, done.stdout + done.stderr
         return done
 
@@ -294,7 +286,7 @@ def test_an_edited_checkpoint_given_as_the_source_is_computed_anew(unlearn, tmp_
         if "attn2.to_v" in name or "attn2.to_k" in name:
             weights[name] *= -1
     save_file(weights, path, metadata={"format": "pt"})
-    refused = unlearn_command(tmp_path, "export", str(first), str(tmp_path / "exported"))
+    refused = command(tmp_path, "export", str(first), str(tmp_path / "exported"))
     assert refused.returncode == 1
     assert "holds other files than when" in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -306,12 +298,6 @@ def test_an_edited_checkpoint_given_as_the_source_is_computed_anew(unlearn, tmp_
     images = [key for key in before["artifacts"] if key.startswith("images:original")]
     assert images
     assert all(after["artifacts"][key] != before["artifacts"][key] for key in images)
-
-
-def unlearn_command(folder, *words):
-    """The command in the small world, without what makes it a run."""
-    command = [sys.executable, str(WORLD / "unlearn.py"), *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def test_what_an_artifact_was_made_with_is_told_and_not_where_it_was_found(unlearn, tmp_path):

@@ -7,16 +7,18 @@ from tiny_checkpoint import assert_untouched, state
 import unlearn
 from unlearn.concepts.concept import PromptSet
 from unlearn.concepts.images import ImageRequest, ImageSet
+from unlearn.concepts.roles import prompt_sets
 from unlearn.errors import ConfigError
 from unlearn.metrics.detection import DetectionRate
 from unlearn.metrics.metric import Evidence
 from unlearn.metrics.perceptual import ImageDistance
-from unlearn.pipeline.evaluation import part
+from unlearn.pipeline.erasing import erase
 from unlearn.pipeline.original import Source
+from unlearn.pipeline.scoring import part
 from unlearn.pipeline.sequence import BETWEEN, SO_FAR, measurements
-from unlearn.pipeline.stages import erase
 from unlearn.store.artifacts import Store
-from unlearn.tracking.tracker import Silent, Tracking
+from unlearn.tracking.none import Silent
+from unlearn.tracking.several import Tracking
 
 DUGE = (
     "steps=4",
@@ -66,7 +68,8 @@ def erased(tiny, tmp_path):
 
     def done(config, folder="store", stop=None):
         store, heard = Store(tmp_path / folder), Heard(stop)
-        steps = erase(config, store, Source(config, store, (), tiny), Tracking((heard,)))
+        source = Source(config.model, config.device, store, (), tiny)
+        steps = erase(config.method, config.steps, config.seeds.erase, source, store, Tracking((heard,)))
         return steps, store, heard.rows
 
     return done
@@ -126,7 +129,8 @@ def test_nothing_is_erased_any_number_of_times(configure, erased):
 
 def test_what_is_measured_after_each_step(configure):
     config = configure("uce_2023")
-    between, _, last = measurements(config)
+    names = config.concept.sequence
+    between, _, last = measurements(config.eval.metrics, list(config.eval.attacks), config.concepts, names)
     assert set(between.metrics) == set(BETWEEN)
     assert not between.attacks
     assert {request.prompts for request in between.needed} == {"plain", "neighbour", "unrelated"}
@@ -139,8 +143,6 @@ def test_what_is_measured_after_each_step(configure):
 
 
 def test_every_concept_has_its_own_number_of_prompts(configure):
-    from unlearn.pipeline.evaluation import prompt_sets
-
     config = configure("uce_2023")
     limits = {"plain": 4, "neighbour": 5}
     sets = [prompt_sets(config.concepts, limits, (), 0, each=each) for each in (True, False)]

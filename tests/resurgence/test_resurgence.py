@@ -338,9 +338,9 @@ def test_what_the_erasure_left_is_rounded(tiny, context):
         (lambda: relearning(data="concepts"), "data: Unknown data 'concepts'. Did you mean 'concept'"),
         (lambda: relearning(images=0), "images: must be at least 1, got 0"),
         (lambda: relearning(rank=0), "rank: must be at least 1, or null for none, got 0"),
-        (lambda: relearning(steps=[]), "steps: needs at least one, from 1 up and rising"),
-        (lambda: relearning(steps=[0, 5]), "steps: needs at least one, from 1 up and rising"),
-        (lambda: relearning(steps=[5, 2]), "steps: needs at least one, from 1 up and rising"),
+        (lambda: relearning(steps=[]), "steps: needs at least one, rising"),
+        (lambda: relearning(steps=[0, 5]), "steps: each must be at least 1"),
+        (lambda: relearning(steps=[5, 2]), "steps: needs at least one, rising"),
         (
             lambda: Quantisation(prompts=1, parameters=["denoiser"], formats=["int9"]),
             "formats: Unknown format 'int9'",

@@ -27,7 +27,7 @@ from unlearn.cli import main
 from unlearn.detectors.detector import ImageText
 from unlearn.methods.training import loop as training
 from unlearn.models.families.sd import StableDiffusion
-from unlearn.pipeline import evaluation, run
+from unlearn.pipeline import drawing, run
 from unlearn.store import artifacts, provenance
 
 
@@ -69,7 +69,7 @@ def die_at(chance: int) -> None:
         return wrapped
 
     artifacts._write = doomed(artifacts._write)
-    evaluation.write_image = doomed(evaluation.write_image)
+    drawing.write_image = doomed(drawing.write_image)
     GradientAttack._step = doomed(GradientAttack._step)
 
 

@@ -9,7 +9,7 @@ import pytest
 import unlearn
 from unlearn.catalogue import ATTACKS, DETECTORS, METHODS, METRICS, MODELS, RESURGENCES
 from unlearn.methods.training.loop import Optimizer
-from unlearn.pipeline import curves, evaluation, stages
+from unlearn.pipeline import attacking, curves, drawing, erasing, resurging, scoring
 from unlearn.store import provenance, syntax
 
 ROOT = provenance.PACKAGE
@@ -58,11 +58,11 @@ def by(config, *roots):
 
 
 def erasure(config):
-    return by(config, stages._erase, config.method, config.concepts)
+    return by(config, erasing._erased, config.method, config.concepts)
 
 
 def images(config):
-    return by(config, evaluation.generate, config.model.sampler)
+    return by(config, drawing.image_set, config.model.sampler)
 
 
 def everything(configured):
@@ -71,10 +71,11 @@ def everything(configured):
         "esd": erasure(esd),
         "uce": erasure(uce),
         "images": images(esd),
-        "attack": by(esd, evaluation.attack, esd.eval.attacks),
+        "attack": by(esd, attacking.search, esd.eval.attacks),
         "judge": provenance.made_by(esd.eval.detectors["pocket_judge"]),
-        "scores": provenance.made_by(stages.score, esd.concepts, esd.eval.metrics),
-        "curves": by(esd, curves._visited),
+        "scores": provenance.made_by(scoring.score, esd.concepts, esd.eval.metrics),
+        "resurgence": by(esd, resurging._visited),
+        "curves": provenance.made_by(curves._judged, esd.concepts),
     }
 
 
@@ -93,7 +94,7 @@ def changed(copy, configured, name, old, new):
         ("models/model.py", "if TYPE_CHECKING:\n", "if TYPE_CHECKING:\n    from unlearn.config import fit\n"),
         ("models/sampling.py", '"""', '"""Other words. '),
         ("models/sampling.py", "#: Prompts that are encoded at a time.\n", ""),
-        ("pipeline/evaluation.py", '    """Draws the images of one request, or finds them.', '    """Draws.'),
+        ("pipeline/drawing.py", '    """Draws the images of one request, or finds them.', '    """Draws.'),
         ("concepts/concept.py", '"""By kind of concept:', '"""Of each kind:'),
         ("report/single.py", "return warnings", "return []"),
         ("store/artifacts.py", "[:12]", "[:13]"),
@@ -110,18 +111,18 @@ def test_what_changes_no_result_makes_nothing_stale(copy, configured, name, old,
         ("methods/training/esd.py", FUTURE, MORE, {"esd"}),
         ("methods/closed_form/uce.py", FUTURE, MORE, {"uce"}),
         ("methods/guards/safree/safree.py", FUTURE, MORE, set()),
-        ("metrics/detection.py", FUTURE, MORE, {"scores"}),
+        ("metrics/detection.py", FUTURE, MORE, {"scores", "curves"}),
         ("attacks/searches.py", FUTURE, MORE, {"attack"}),
         ("methods/training/loop.py", "import torch", "import torch\n\nSCALE = 2", {"esd"}),
-        ("models/families/sd.py", "* 2 - 1", "* 3 - 1", {"esd", "uce", "images", "attack", "curves"}),
+        ("models/families/sd.py", "* 2 - 1", "* 3 - 1", {"esd", "uce", "images", "attack", "resurgence"}),
         ("detectors/pocket.py", "SIZE = 64", "SIZE = 65", {"judge"}),
-        ("pipeline/evaluation.py", "done -= done % sampler.batch_size", "done = 0", {"images", "curves"}),
-        ("pipeline/evaluation.py", "BLANK = 2 / 255", "BLANK = 3 / 255", {"scores"}),
-        ("pipeline/stages.py", "seed=config.seeds.erase", "seed=config.seed", {"esd", "uce"}),
+        ("pipeline/drawing.py", "done -= done % sampler.batch_size", "done = 0", {"images", "resurgence"}),
+        ("pipeline/doubts.py", "BLANK = 2 / 255", "BLANK = 3 / 255", {"scores"}),
+        ("pipeline/erasing.py", "seed=task.seed", "seed=0", {"esd", "uce"}),
         ("models/sampling.py", "PIXELS = 2**20", "PIXELS = 2**21",
-         {"esd", "uce", "images", "attack", "scores", "curves"}),
+         {"esd", "uce", "images", "attack", "scores", "resurgence"}),
         ("data/sentences.csv", "a photo of", "a foto of",
-         {"esd", "uce", "images", "attack", "scores", "curves"}),
+         {"esd", "uce", "images", "attack", "scores", "resurgence", "curves"}),
     ],
 )  # fmt: skip
 def test_an_edit_makes_stale_what_runs_through_it(copy, configured, name, old, new, stale):

@@ -7,7 +7,7 @@ from typing import is_typeddict
 import pytest
 
 from unlearn.errors import ArtifactError
-from unlearn.store import results as contract
+from unlearn.store import layout as contract
 from unlearn.store.environment import environment
 from unlearn.store.layout import SCHEMA
 from unlearn.store.results import read_items, read_results, write_items, write_results

@@ -5,11 +5,11 @@ import json
 import shutil
 import struct
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 import torch
+from installed import pretending
 from tiny_checkpoint import tiny_settings
 
 import unlearn
@@ -24,8 +24,10 @@ from unlearn.errors import ArtifactError, ConfigError
 from unlearn.methods.closed_form.uce import UCE
 from unlearn.models.erasure import Erasure
 from unlearn.models.files import source as sources
-from unlearn.pipeline import evaluation, stages
+from unlearn.pipeline.attacking import search, tried
+from unlearn.pipeline.judging import Judging
 from unlearn.pipeline.original import Source
+from unlearn.pipeline.scoring import score
 from unlearn.store.artifacts import Store, fingerprint
 
 CHURCH = Concept(
@@ -35,18 +37,13 @@ CHURCH = Concept(
 PROMPTS = PromptSet("plain", ("a church", "one church"), (1, 2), ("church",) * 2, ("church",) * 2)
 
 
-def config(folder=None, device="cpu", detectors=None, metrics=None, **model):
-    return SimpleNamespace(
-        concepts=ConceptSet(erase={"church": CHURCH}),
-        device=device,
-        eval=SimpleNamespace(attacks={}, detectors=detectors or {}, failures=0, metrics=metrics or {}),
-        model=folder and replace(tiny_settings(folder), **model),
-    )
+def source_of(folder, tmp_path, device="cpu", **changes):
+    return Source(replace(tiny_settings(folder), **changes), device, Store(tmp_path / "store"))
 
 
 def identity(folder, tmp_path, **changes):
     """The fingerprint of all that a model's predictions depend on, as a fresh process would see it."""
-    return fingerprint(Source(config(folder, **changes), Store(tmp_path / "store"), ()).identity())
+    return fingerprint(source_of(folder, tmp_path, **changes).identity())
 
 
 @pytest.fixture
@@ -177,7 +174,7 @@ def test_the_versions_of_the_libraries_that_draw_count(tiny_folder, tmp_path, mo
 
 
 def test_a_model_that_changes_between_its_fingerprint_and_its_loading_is_refused(checkpoint, tmp_path):
-    source = Source(config(checkpoint), Store(tmp_path), ())
+    source = source_of(checkpoint, tmp_path)
     source.identity()
     text = checkpoint / "unet" / "config.json"
     text.write_text(text.read_text() + "\n")
@@ -233,8 +230,8 @@ def scored(tmp_path, judge, prompts=PROMPTS, **more):
 
             write_image(folder / image_name(index), torch.rand(3, 8, 8))
         images[ImageRequest("plain", model)] = ImageSet(ImageRequest("plain", model), prompts, folder)
-    run = config(detectors={"judge": judge, **more}, metrics=metrics)
-    return stages.score(run, Store(tmp_path / "store"), metrics, images, stages.Attacked())
+    judging = Judging(ConceptSet(erase={"church": CHURCH}), {"judge": judge, **more})
+    return score(metrics, images, {}, judging, Store(tmp_path / "store"))
 
 
 def test_a_score_follows_the_weights_of_its_judge(tmp_path):
@@ -289,7 +286,7 @@ def inception(path):
 
 @pytest.mark.parametrize("network", [nudenet, openclip, statistics, inception])
 def test_each_network_names_the_files_that_it_reads(tmp_path, monkeypatch, network):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
+    pretending(monkeypatch, "onnxruntime", "nudenet", "torch_fidelity")
     path = tmp_path / "weights.pt"
     path.write_bytes(b"one")
     assert path in network(path).files
@@ -325,7 +322,7 @@ def test_an_attack_is_made_again_where_its_prompts_say_something_else(tmp_path):
         from unlearn.attacks.attack import Target
 
         target = Target(None, Erasure(), ConceptSet(erase={"church": CHURCH}), {}, None)
-        return evaluation.attack("replay", method, plain, store, 0, lambda: target, {})[0].prompts
+        return search(tried("replay", method, plain, 0), lambda: target, {}, store)[0].prompts
 
     assert attack(PROMPTS).shows == ("church", "church")
     assert attack(replace(PROMPTS, shows=("church", "house"))).shows == ("church", "house")

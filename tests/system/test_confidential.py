@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
-import sys
 
 import pytest
-from test_run import RUN, WORLD
+from small_run import RUN, command
 
 from unlearn.api import configure
 from unlearn.cli import explain
@@ -111,9 +108,7 @@ def test_no_file_of_a_run_holds_one(tiny_folder, tmp_path):
         "+attack@eval.attacks.replay=replay", "eval.attacks.replay.prompts=50",
         "eval.attacks.replay.file=${oc.env:UNLEARN_TOKEN}/prompts.csv",
     ]  # fmt: skip
-    command = [sys.executable, str(WORLD / "unlearn.py"), *RUN, *words]
-    environment = {**os.environ, "SMALL_WORLD_KILL": "0", "OMP_NUM_THREADS": "1", "UNLEARN_TOKEN": SECRET}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = command(tmp_path, *RUN, *words, SMALL_WORLD_KILL="0", UNLEARN_TOKEN=SECRET)
     assert done.returncode == 0, done.stderr
     files = [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

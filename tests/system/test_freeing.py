@@ -8,10 +8,11 @@ import weakref
 from pathlib import Path
 
 import pytest
+import small_run
+from small_run import RUN
 
 from unlearn.system.freeing import forget
 
-WORLD = Path(__file__).parents[1] / "small_world"
 #: The command, which says after each job what its process holds.
 PROGRAM = """
 import gc, json, os, runpy, sys
@@ -72,11 +73,10 @@ def test_an_error_that_is_kept_keeps_nothing_of_its_job():
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
 def test_ten_jobs_hold_no_more_than_the_first_ones(tiny_folder, tmp_path):
-    words = ["run", "--config-dir", str(WORLD), "model=tiny", "eval=tiny", "tracker=none", "concept=red"]
-    words += [f"model.source={tiny_folder}", "-m", "method=uce", "eval.prompts.plain=3"]
+    words = [*RUN, "concept=red", f"model.source={tiny_folder}", "-m", "method=uce", "eval.prompts.plain=3"]
     words += ["method.ridge=" + ",".join(f"0.{digit}" for digit in range(1, 11))]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(WORLD / "unlearn.py"), *words],
+        [sys.executable, "-c", PROGRAM, small_run.PROGRAM, *words],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

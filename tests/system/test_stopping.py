@@ -10,11 +10,11 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from small_run import PROGRAM, RUN
 from torch import nn
 
 from unlearn.methods.method import Context, Meter
@@ -23,8 +23,6 @@ from unlearn.models.erasure import Erasure
 from unlearn.models.weights.parameters import Selection
 from unlearn.system import stopping
 from unlearn.system.stopping import Stopped, finishing, listening
-
-WORLD = Path(__file__).parents[1] / "small_world"
 
 
 @pytest.fixture
@@ -206,7 +204,7 @@ def test_images_that_are_being_written_are_written(tiny, tmp_path, monkeypatch):
     from unlearn.concepts import images
     from unlearn.concepts.concept import PromptSet
     from unlearn.models.sampling import Sampler
-    from unlearn.pipeline import evaluation
+    from unlearn.pipeline import drawing
 
     sampler = Sampler(scheduler="ddim", steps=2, guidance=1.0, resolution=32, batch_size=3)
     prompts = PromptSet("plain", ("a cat",) * 5, tuple(range(5)), ("",) * 5, ("red",) * 5)
@@ -218,9 +216,9 @@ def test_images_that_are_being_written_are_written(tiny, tmp_path, monkeypatch):
             send(signal.SIGTERM)
         write(path, image)
 
-    monkeypatch.setattr(evaluation, "write_image", interrupted)
+    monkeypatch.setattr(drawing, "write_image", interrupted)
     with pytest.raises(Stopped), listening():
-        evaluation.draw_missing(tiny, prompts, sampler, None, tmp_path, "plain")
+        drawing.draw_missing(tiny, prompts, sampler, None, tmp_path, "plain")
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
@@ -235,10 +233,12 @@ class Resumed:
 
 
 def test_a_training_that_goes_on_tells_all_of_its_first_part(tmp_path):
-    from unlearn.pipeline import stages
+    from unlearn.pipeline.erasing import erase
     from unlearn.store.artifacts import Store
 
     class Source:
+        card, device = None, "cpu"
+
         def __call__(self):
             return SimpleNamespace(forwards=0, named_parameters=lambda: iter(()))
 
@@ -249,18 +249,17 @@ def test_a_training_that_goes_on_tells_all_of_its_first_part(tmp_path):
     tracking = SimpleNamespace(
         log=lambda _stage, values, step: told.extend((step, *each) for each in values.items())
     )
-    config = SimpleNamespace(method=Resumed(), seeds=SimpleNamespace(erase=0), device="cpu", steps=[{}])
-    stages.erase(config, Store(tmp_path), Source(), tracking)
+    erase(Resumed(), [{}], 0, Source(), Store(tmp_path), tracking)
     assert sorted(told) == [(0, "condition", 3.0), (0, "loss", 2.0), (1, "loss", 1.0)]
 
 
 @pytest.fixture
 def unlearn(tiny_folder, tmp_path):
     """Starts a small run in an empty folder; a signal is said hits a step of its training."""
-    program = [sys.executable, str(WORLD / "unlearn.py")]
     small = [f"method.{key}=4" for key in ("steps", "batch_size")]
-    words = ["run", "--config-dir", str(WORLD), "model=tiny", "eval=tiny", "tracker=none", "concept=red"]
-    words += [
+    words = [
+        *RUN,
+        "concept=red",
         f"model.source={tiny_folder}",
         "method=esd",
         *small,
@@ -271,7 +270,7 @@ def unlearn(tiny_folder, tmp_path):
     def call(*more, signalled="", command=()):
         environment = {**os.environ, "SMALL_WORLD_SIGNAL": signalled, "OMP_NUM_THREADS": "1"}
         return subprocess.run(
-            command or [*program, *words, *more],
+            command or [sys.executable, PROGRAM, *words, *more],
             cwd=tmp_path,
             env=environment,
             stdin=subprocess.DEVNULL,

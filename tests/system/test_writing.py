@@ -64,7 +64,7 @@ REMOVING = {
     "models/files/export.py": "the folder that it has just written",
     "store/outputs.py": "what `unlearn clean` was asked to remove",
     "store/replacing.py": "the files that an artifact lists as its own",
-    "tracking/tracker.py": "the run's numbers",
+    "tracking/jsonl.py": "the run's numbers",
     "system/writing.py": "the file that it has just written",
 }
 MODULES = {("os", "remove"), ("os", "replace"), ("shutil", "move")}

@@ -3,7 +3,10 @@ import time
 
 import pytest
 
-from unlearn.tracking.tracker import Silent, Tracker, Wandb, tracked
+from unlearn.tracking.none import Silent
+from unlearn.tracking.several import tracked
+from unlearn.tracking.tracker import Tracker
+from unlearn.tracking.wandb import Wandb
 
 
 class Recorder(Tracker):
@@ -134,7 +137,7 @@ def test_wandb_keeps_a_run_offline(alone, failed):
 
 @pytest.mark.parametrize("said", ["environment", "netrc"])
 def test_being_logged_in_is_seen_without_the_network(alone, monkeypatch, said):
-    from unlearn.tracking.tracker import _logged_in
+    from unlearn.tracking.wandb import _logged_in
 
     assert not _logged_in()
     if said == "environment":

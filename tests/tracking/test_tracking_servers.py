@@ -23,11 +23,11 @@ from unlearn.system.network import silent, within
 RUN = """
 import sys
 from pathlib import Path
-from unlearn import tracking
-tracking.FINISH = 3.0
+from unlearn.tracking import several, wandb
+wandb.FINISH = 3.0
 folder = Path(sys.argv[1])
-tracker = tracking.Wandb(project="p", entity=None, mode="auto")
-with tracking.tracked(tracker, folder, {"seed": 0}, "run", None) as told:
+tracker = wandb.Wandb(project="p", entity=None, mode="auto")
+with several.tracked(tracker, folder, {"seed": 0}, "run", None) as told:
     told.log("erase", {"loss": 0.5}, 0)
     if sys.argv[2:]:
         print("begun", flush=True)

@@ -26,6 +26,7 @@ from unlearn.errors import ArtifactError, ConfigError, IncompatibleError, Unlear
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import Sampler, draw
+from unlearn.settings import Settings, setting
 
 #: Images without the concept from which on there is nothing to aim at.
 ENOUGH = 8
@@ -196,7 +197,7 @@ class Target:
 
 
 @dataclass(kw_only=True)
-class Attack(ABC):
+class Attack(Settings, ABC):
     """Looks for prompts under which an erased concept comes back.
 
     Attributes:
@@ -218,8 +219,8 @@ class Attack(ABC):
     own_seeds: ClassVar[bool] = False
     random: ClassVar[bool] = True
 
-    prompts: int
-    budget: int | None = None
+    prompts: int = setting(least=1)
+    budget: int | None = setting(default=None, least=1, unit="forwards for each prompt")
 
     @property
     def reads(self) -> frozenset[str]:

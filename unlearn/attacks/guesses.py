@@ -27,6 +27,7 @@ from unlearn.attacks.text.text_search import Hunt
 from unlearn.concepts.concept import PromptSet
 from unlearn.errors import ArtifactError, UnlearnError
 from unlearn.models.sampling import Sampler
+from unlearn.settings import setting
 
 
 class Guess(NamedTuple):
@@ -62,13 +63,8 @@ class GuessingAttack(Attack):
     white_box: ClassVar[bool] = False
     neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
-    looks: int
-    batch_size: int
-
-    def __post_init__(self) -> None:
-        for key, least in (("prompts", 1), ("looks", 0), ("batch_size", 1)):
-            if getattr(self, key) < least:
-                raise ValueError(f"{key}: must be at least {least}, got {getattr(self, key)}")
+    looks: int = setting(least=0)
+    batch_size: int = setting(least=1)
 
     def idle(self) -> dict[str, str]:
         """The budget, where the denoiser is not asked."""

@@ -23,6 +23,7 @@ from unlearn.concepts.concept import PromptSet
 from unlearn.models.sampling import Sampler
 from unlearn.seeding import derive_seed
 from unlearn.seeding import generator as seeded
+from unlearn.settings import Settings
 
 Loss = Callable[[Tensor], Tensor]
 """Losses with shape :math:`(B)` of :math:`(B, K)` candidates; at most 0 where the concept shows."""
@@ -31,7 +32,7 @@ Propose = Callable[[int], Tensor]
 """So many random candidates of a space, with shape :math:`(B, K)`."""
 
 
-class Space(ABC):
+class Space(Settings, ABC):
     """The changes of a prompt that an attack may choose from."""
 
     @abstractmethod
@@ -43,7 +44,7 @@ class Space(ABC):
         """The adversarial prompt of a candidate with shape :math:`(K)`."""
 
 
-class Objective(ABC):
+class Objective(Settings, ABC):
     """How close a candidate comes to bringing the concept back; smaller is closer."""
 
     @abstractmethod
@@ -57,7 +58,7 @@ class Objective(ABC):
         """
 
 
-class Search(ABC):
+class Search(Settings, ABC):
     """How the next candidate is chosen."""
 
     @abstractmethod
@@ -84,10 +85,6 @@ class PromptAttack(Attack):
     space: Any
     objective: Any
     search: Any
-
-    def __post_init__(self) -> None:
-        if self.prompts < 1:
-            raise ValueError(f"prompts: must be at least 1, got {self.prompts}")
 
     def _within(self, budget: int, sampler: Sampler, prompts: PromptSet) -> PromptAttack:  # noqa: ARG002
         if (candidates := budget // sampler.forwards) < 1:

@@ -56,10 +56,6 @@ class Replay(Attack):
 
     file: str
 
-    def __post_init__(self) -> None:
-        if self.prompts < 1:
-            raise ValueError(f"prompts: must be at least 1, got {self.prompts}")
-
     def idle(self) -> dict[str, str]:
         """The budget: it asks no denoiser."""
         return {"budget": "Prompts from a file cost nothing to find."}

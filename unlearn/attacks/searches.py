@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from unlearn.attacks.prompt_attack import Loss, Propose, Search
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -19,11 +20,7 @@ class RandomSearch(Search):
             cost is the same for every prompt.
     """
 
-    candidates: int
-
-    def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise ValueError(f"candidates: must be at least 1, got {self.candidates}")
+    candidates: int = setting(least=1)
 
     def limited(self, candidates: int) -> RandomSearch:
         """The same with no more than so many candidates."""

@@ -12,7 +12,8 @@ from torch import Generator, Tensor
 from unlearn.attacks.attack import Target
 from unlearn.attacks.prompt_attack import Space
 from unlearn.concepts.concept import ConceptSet
-from unlearn.errors import IncompatibleError, unknown
+from unlearn.errors import IncompatibleError
+from unlearn.settings import setting
 
 PLACES = ("prefix", "suffix", "insert", "every", "replace")
 
@@ -33,14 +34,8 @@ class AddedTokens(Space):
         tokens: How many tokens, :math:`K`; for ``every``, how many of the prompt's own stand between two.
     """
 
-    place: str
-    tokens: int
-
-    def __post_init__(self) -> None:
-        if self.place not in PLACES:
-            raise ValueError(f"place: {unknown('place', self.place, PLACES)}")
-        if self.tokens < 1:
-            raise ValueError(f"tokens: must be at least 1, got {self.tokens}")
+    place: str = setting(choices=PLACES)
+    tokens: int = setting(least=1)
 
     def propose(self, target: Target, prompt: str, count: int, generator: Generator) -> Tensor:
         """Random candidates, with shape :math:`(count, K)`.

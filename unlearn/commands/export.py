@@ -23,8 +23,8 @@ def main(arguments: argparse.Namespace) -> None:
     from unlearn.models.files.export import check_free, export
 
     check_free(arguments.folder)
-    config = configuration(arguments.run)
+    card = configuration(arguments.run).model
     changes = erasure(arguments.run)
-    check_model(arguments.run, config)
-    export(config.model.load("cpu"), changes, arguments.folder, as_lora=arguments.lora)
+    check_model(arguments.run, card)
+    export(card.load("cpu"), changes, arguments.folder, as_lora=arguments.lora)
     print(arguments.folder)

@@ -26,6 +26,12 @@ GROUPS = {
 """What ``unlearn list`` lists, and the group of configurations that it stands for."""
 
 
+def text(path: str) -> str:
+    """What stands in a file, by its path in ``conf/``; nothing if there is none."""
+    place = _find(path)
+    return "" if place is None else place.read_text(encoding="utf-8")
+
+
 def _find(path: str) -> Traversable | None:
     """A file by its path in ``conf/``, the package's own or one from outside."""
     places = (root.joinpath(path) for root in (files("unlearn.conf"), *FOLDERS, *SAID))
@@ -33,16 +39,15 @@ def _find(path: str) -> Traversable | None:
 
 
 @cache
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(written: str) -> dict[str, Any]:
     import yaml
 
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    return yaml.load(written, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
 
 
 def _content(path: str) -> dict[str, Any]:
     """What stands in a file by its path in ``conf/``; nothing if there is none."""
-    place = _find(path)
-    return {} if place is None else _parsed(place.read_text(encoding="utf-8"))
+    return _parsed(text(path))
 
 
 def is_group(name: str) -> bool:
@@ -83,8 +88,7 @@ def chosen_groups() -> dict[str, str | None]:
 def comment(group: str, name: str) -> str:
     """The comment that a file begins with, on one line; empty if it has none."""
     lines = []
-    place = _find(f"{group}/{name}.yaml")
-    for line in place.read_text(encoding="utf-8").splitlines() if place is not None else ():
+    for line in text(f"{group}/{name}.yaml").splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith("# @package"):

@@ -54,6 +54,9 @@ class RunFolder:
             ConfigError: If that would overwrite what is of somebody else, or the results of another run.
         """
         check_ours(self.path, self.log.name)
+        self._check_results(fingerprint)
+
+    def _check_results(self, fingerprint: str) -> None:
         try:
             found = json.loads((self.path / "results.json").read_text(encoding="utf-8"))["fingerprint"]
         except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: it is written anew
@@ -65,14 +68,19 @@ class RunFolder:
             )
 
     @contextmanager
-    def held(self, texts: Mapping[str, str]) -> Iterator[None]:
+    def held(self, fingerprint: str, texts: Mapping[str, str]) -> Iterator[None]:
         """Keeps the folder for this process; a second run waits here for the first.
 
         Arguments:
+            fingerprint: Of the run.
             texts: How the run was started: the files of ``.hydra``, by their names.
+
+        Raises:
+            ConfigError: If it has waited for another run, whose results lie there now.
         """
         waiting = f"another run writes to {self.path}. Waiting for it to end."
         with held(self.path / LOCK, waiting):
+            self._check_results(fingerprint)
             for name, text in texts.items():
                 self._written.append(write(self.path / HYDRA / name, text))
             yield
@@ -105,9 +113,9 @@ def check_ours(folder: Path, log: str) -> None:
     Raises:
         ConfigError: If it is not.
     """
-    if _is_run(folder):
-        return
-    if there := [name for name in (*OWN, log) if (folder / name).exists() and name != LOCK]:
+    there = [name for name in (*OWN, log) if (folder / name).exists() and name != LOCK]
+    # In this order: a run takes the lock, writes what it is known by, and gives the lock back last.
+    if there and not ((folder / LOCK).exists() or _is_run(folder)):
         raise ConfigError(
             f"hydra.run.dir: {folder} is the folder of no run, and its {there[0]} would be overwritten. Give "
             "another folder, or move that elsewhere."

@@ -13,6 +13,7 @@ from unlearn.store.results import read_results
 if TYPE_CHECKING:
     from unlearn.config.schemas import RunConfig
     from unlearn.models.erasure import Erasure
+    from unlearn.models.families.sd import StableDiffusion
 
 GIVEN = ("command-line", "hydra.searchpath in command-line")
 """What Hydra calls folders of ``--config-dir`` and of ``hydra.searchpath``."""
@@ -44,8 +45,11 @@ def configuration(folder: Path) -> RunConfig:
     return resolve(composed(absolute(overrides, Path(sources["cwd"]))))
 
 
-def check_model(folder: Path, config: RunConfig) -> None:
+def check_model(folder: Path, card: StableDiffusion) -> None:
     """Finds out whether the original model is still the one that the run erased from.
+
+    Arguments:
+        card: The model's settings, out of the run's configuration.
 
     Raises:
         ArtifactError: If its files are others now, or the erasure is gone.
@@ -57,10 +61,10 @@ def check_model(folder: Path, config: RunConfig) -> None:
         known = json.loads((_artifact(folder) / INPUTS).read_text(encoding="utf-8"))["source"]["weights"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ArtifactError(f"{folder}: does not tell what its erasure was made from ({error}).") from None
-    now = digest_of(config.model.files())
+    now = digest_of(card.files())
     if len(known) == len(now) and known != now:  # what is shorter, an older version wrote, and tells less
         raise ArtifactError(
-            f"model.source: '{config.model.source}' holds other files than when {folder} was made, and its "
+            f"model.source: '{card.source}' holds other files than when {folder} was made, and its "
             "erasure is of those. Put them back, or repeat the run."
         )
 

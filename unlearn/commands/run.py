@@ -81,12 +81,21 @@ def _done(config: DictConfig) -> float | None:
             method=choices["method"],
             model=choices["model"],
             concept=settings.concept.name,
+            seed=settings.seed,
+            seeds={
+                "erase": settings.seeds.erase,
+                "generate": settings.seeds.generate,
+                "attack": settings.seeds.attack,
+            },
             group=os.environ.get("WANDB_RUN_GROUP") if about.mode == RunMode.MULTIRUN else None,
         )
         for handler in logging.getLogger().handlers:
             handler.addFilter(Filter())
         said, resolved = (OmegaConf.to_container(config, resolve=whole) for whole in (False, True))
-        with place.held(_described(config)), listening():  # here as well, for the processes of a launcher
+        with (
+            place.held(own, _described(config)),
+            listening(),
+        ):  # here as well, for the processes of a launcher
             results = run(settings, folder, label, stated(said, resolved))
     except BaseException as error:
         place.detach()

@@ -6,12 +6,15 @@ import argparse
 import inspect
 import re
 import textwrap
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
+from itertools import chain
 from typing import Any
 
 from unlearn.commands.check import FILLED, PLACES, names
-from unlearn.commands.files import GROUPS, comment
+from unlearn.commands.files import GROUPS, comment, text
+from unlearn.config.sources import Said, sources
 from unlearn.errors import ConfigError, unknown
+from unlearn.settings import Range, ranges
 
 WIDTH = 100
 
@@ -40,7 +43,11 @@ def main(arguments: argparse.Namespace) -> None:
     for paragraph in [*([comment(group, name)] if comment(group, name) else []), *_paragraphs(cls)]:
         print("#\n" + textwrap.indent(paragraph, "# "))
     print()
-    print("\n".join(_lines(node, "")))
+    found = sources(group, name, text)
+    for override in arguments.overrides:
+        key = override.partition("=")[0].lstrip("+").removeprefix(f"{PLACES.get(group, group)}.")
+        found[key.removeprefix("shown.")] = "you"
+    print("\n".join(_lines(node, "", found)))
 
 
 def chosen(group: str, name: str, overrides: list[str] | None = None) -> tuple[type | None, Any]:
@@ -87,24 +94,47 @@ def _paragraphs(cls: type | None) -> list[str]:
     return (text or "").partition("\nAttributes:")[0].strip().split("\n\n") if text else []
 
 
-def _lines(node: Any, indent: str) -> list[str]:
-    """The YAML of ``node``, each setting below what it means."""
+def facts(field: Field[Any], declared: Range | None, source: str) -> str:
+    """What a field may be, in which unit, and where its value comes from, as far as anything is said."""
+    words = "true or false" if declared is None and field.type == "bool" else ""
+    if declared is not None:
+        words = declared.words()
+    said = {"range": words, "unit": declared.unit if declared else "", "source": source}
+    return "; ".join(f"{name}: {text}" for name, text in said.items() if text)
+
+
+def _source(found: Said, start: str, field: Field[Any]) -> str:
+    """Where the value of a field comes from; empty where it is what something else refers to."""
+    has_default = field.default is not MISSING or field.default_factory is not MISSING
+    stands = not start or any(key.startswith(start) for key in found)
+    return found.get(f"{start}{field.name}", "default" if has_default and stands else "")
+
+
+def _lines(node: Any, indent: str, found: Said, start: str = "") -> list[str]:
+    """The YAML of ``node``, each setting below what it means, what it may be, and where its value is from."""
     from omegaconf import DictConfig, OmegaConf
 
     cls = OmegaConf.get_type(node)
-    explained = meanings(cls) if is_dataclass(cls) else {}
-    order = [f.name for f in fields(cls)] if is_dataclass(cls) else list(node)
+    described = {each.name: each for each in fields(cls)} if is_dataclass(cls) else {}
+    explained, declared = (meanings(cls), ranges(cls)) if is_dataclass(cls) else ({}, {})
     lines: list[str] = []
-    for key in order:
-        if key in explained:
-            lines += textwrap.wrap(
-                explained[key], WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
-            )
+    for key in described or node:
+        comments = [explained.get(key, "")]
+        if key in described:
+            source = _source(found, start, described[key])
+            comments.append(facts(described[key], declared.get(key), source))
+        elif f"{start}{key}" in found:
+            comments.append(f"source: {found[f'{start}{key}']}")
+        lines += chain.from_iterable(_comment(words, indent) for words in comments)
         value = "???" if OmegaConf.is_missing(node, key) else node[key]
         if isinstance(value, DictConfig) and len(value):
-            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+            lines += [f"{indent}{key}:", *_lines(value, indent + "  ", found, f"{start}{key}.")]
         else:
             plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             text = OmegaConf.to_yaml(OmegaConf.create({key: plain})).strip()
             lines.append(textwrap.indent(text, indent))
     return lines
+
+
+def _comment(words: str, indent: str) -> list[str]:
+    return textwrap.wrap(words, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")

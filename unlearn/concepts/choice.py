@@ -77,8 +77,8 @@ class ConceptChoice:
         ((name, concept),) = concepts.erase.items()
         try:
             return replace(concepts, erase={name: replace(concept, **self._said)})
-        except ValueError as error:  # __post_init__ begins its message with the name of the field
-            raise ConfigError(f"concept.{error}") from None
+        except ValueError as error:  # each line of its message begins with the name of a field
+            raise ConfigError("\n".join(f"concept.{line}" for line in str(error).splitlines())) from None
 
     def steps(self, name: str) -> list[ConceptSet]:
         """The concepts of each step, in the words of one world; a single step without a sequence.

@@ -20,6 +20,7 @@ from unlearn.concepts.prompt_files import ROLES, Row, read_prompts
 from unlearn.concepts.sentences import fill, packaged_sentences, spoken
 from unlearn.errors import ConfigError, unknown
 from unlearn.seeding import derive_seed
+from unlearn.settings import Settings, setting
 
 __all__ = ["ROLES", "Concept", "ConceptSet", "PromptSet", "read_prompts", "template_rows"]
 
@@ -128,7 +129,7 @@ class PromptSet:
 
 
 @dataclass(kw_only=True)
-class Concept:
+class Concept(Settings):
     """One visual concept, in the words of one world of models.
 
     Attributes:
@@ -144,27 +145,14 @@ class Concept:
             papers; a small text encoder does not give a bare word the embedding that it has in a sentence.
     """
 
-    kind: str
-    phrases: list[str]
+    kind: str = setting(choices=PROMPT_TEMPLATES, kind="kind of concept")
+    phrases: list[str] = setting(shape="some", filled=True)
     anchor: str
-    retain: list[str]
+    retain: list[str] = setting(filled=True)
     prompts: str | None
     detector: str
-    labels: list[str]
-    templates: list[str] = field(default_factory=lambda: ["{}"])
-
-    def __post_init__(self) -> None:
-        if self.kind not in PROMPT_TEMPLATES:
-            raise ValueError(f"kind: {unknown('kind of concept', self.kind, PROMPT_TEMPLATES)}")
-        for key in ("phrases", "labels", "templates"):
-            values = getattr(self, key)
-            if not values or not all(value.strip() for value in values):
-                raise ValueError(f"{key}: needs at least one, and none may be empty, got {values}")
-        if not all(phrase.strip() for phrase in self.retain):
-            raise ValueError(f"retain: none may be empty, got {self.retain}")
-        for template in self.templates:
-            if "{}" not in template and "{a}" not in template:
-                raise ValueError(f"templates: each needs {{}} or {{a}} for the phrase, got '{template}'")
+    labels: list[str] = setting(shape="some", filled=True)
+    templates: list[str] = setting(default_factory=lambda: ["{}"], shape="some", contains=("{}", "{a}"))
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -193,7 +181,7 @@ class Concept:
 
 
 @dataclass(kw_only=True)
-class ConceptSet:
+class ConceptSet(Settings):
     """Concepts that are erased together.
 
     Attributes:
@@ -202,12 +190,8 @@ class ConceptSet:
             that care for them, and are in no other way part of the set.
     """
 
-    erase: dict[str, Concept]
+    erase: dict[str, Concept] = setting(shape="some")
     earlier: dict[str, Concept] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.erase:
-            raise ValueError("erase: needs at least one concept")
 
     @property
     def phrases(self) -> list[str]:

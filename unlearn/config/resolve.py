@@ -66,8 +66,8 @@ def _problems(node: DictConfig, path: str) -> list[str]:
     if names is not None and not found:
         try:
             OmegaConf.to_object(_without(node, strange))
-        except ValueError as error:  # __post_init__ begins its message with the name of the field
-            found.append(f"{path}{error}")
+        except ValueError as error:  # each line of its message begins with the name of a field
+            found += [f"{path}{line}" for line in str(error).splitlines()]
     return [*(f"{path}{key}: {unknown('key', key, names or ())}" for key in strange), *found]
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unlearn.concepts.choice import ConceptChoice
-from unlearn.concepts.concept import ROLES, ConceptSet
-from unlearn.errors import unknown
+from unlearn.concepts.concept import ROLES, ConceptSet, PromptSet
+from unlearn.concepts.roles import prompt_sets
+from unlearn.settings import Settings, setting
 
 
 @dataclass(kw_only=True)
-class Seeds:
+class Seeds(Settings):
     """Where the randomness of each stage begins.
 
     Attributes:
@@ -20,14 +21,9 @@ class Seeds:
         attack: Of the attacks.
     """
 
-    erase: int
-    generate: int
-    attack: int
-
-    def __post_init__(self) -> None:
-        for key, value in vars(self).items():
-            if not 0 <= value < 2**63:
-                raise ValueError(f"{key}: must be from 0 to 2**63 - 1, got {value}")
+    erase: int = setting(least=0, below=2**63)
+    generate: int = setting(least=0, below=2**63)
+    attack: int = setting(least=0, below=2**63)
 
 
 @dataclass(kw_only=True)
@@ -42,7 +38,7 @@ class Paths:
 
 
 @dataclass(kw_only=True)
-class Evaluation:
+class Evaluation(Settings):
     """Which attacks to run and which metrics to take.
 
     Attributes:
@@ -55,25 +51,16 @@ class Evaluation:
         resurgence: Curves of how fast the concept comes back, by name.
     """
 
-    prompts: dict[str, int] = field(default_factory=dict)
+    prompts: dict[str, int] = setting(default_factory=dict, keys=ROLES, kind="role", least=1)
     attacks: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     detectors: dict[str, Any] = field(default_factory=dict)
-    failures: int = 0
+    failures: int = setting(default=0, least=0, unit="images")
     resurgence: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for role, count in self.prompts.items():
-            if role not in ROLES:
-                raise ValueError(f"prompts: {unknown('role', role, ROLES)}")
-            if count < 1:
-                raise ValueError(f"prompts.{role}: must be at least 1, got {count}")
-        if self.failures < 0:
-            raise ValueError(f"failures: must be at least 0, got {self.failures}")
 
 
 @dataclass(kw_only=True)
-class RunConfig:
+class RunConfig(Settings):
     """All that a run depends on.
 
     Attributes:
@@ -99,7 +86,7 @@ class RunConfig:
     concept: ConceptChoice
     eval: Evaluation
     tracker: Any
-    seed: int
+    seed: int = setting(least=0, below=2**63)
     seeds: Seeds
     paths: Paths
     plugins: list[str]
@@ -117,3 +104,17 @@ class RunConfig:
     def steps(self) -> list[ConceptSet]:
         """What to erase one after another: all at once, or the concepts of a sequence."""
         return self.concept.steps(self.model.world)
+
+    def prompt_sets(self) -> dict[str, PromptSet]:
+        """The prompts of each role, as many as the evaluation asks for.
+
+        Raises:
+            ConfigError: If a prompt file is missing or wrong.
+        """
+        return prompt_sets(
+            self.concepts,
+            self.eval.prompts,
+            self.paths.prompts,
+            self.seeds.generate,
+            each=self.concept.sequence is not None,
+        )

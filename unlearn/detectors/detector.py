@@ -17,9 +17,23 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from unlearn.errors import ConfigError
+from unlearn.settings import Settings
 
 
-class Detector(ABC):
+class Network(Settings):
+    """What stands in ``eval.detectors``."""
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that its numbers come from: what it says depends on what is in them."""
+        return []
+
+    def check(self) -> list[str]:
+        """What keeps it from being used, each as ``<key>: <what is wrong>``; loads nothing."""
+        return []
+
+
+class Detector(Network, ABC):
     """Tells whether an image shows a label.
 
     Attributes:
@@ -31,11 +45,6 @@ class Detector(ABC):
 
     labels: tuple[str, ...]
     threshold: float = 0.5
-
-    @property
-    def files(self) -> list[Path]:
-        """The files that its numbers come from: what it says depends on what is in them."""
-        return []
 
     @abstractmethod
     def scores(self, images: Tensor) -> Tensor:
@@ -69,18 +78,9 @@ class Detector(ABC):
         """Whether each image shows ``label``, as booleans with shape :math:`(B)`."""
         return self.decide(self.readout(images), label)
 
-    def check(self) -> list[str]:
-        """What keeps it from being used, each as ``<key>: <what is wrong>``; loads nothing."""
-        return []
 
-
-class ImageFeatures(ABC):
+class ImageFeatures(Network, ABC):
     """Maps images to the space that a distance between sets of images is taken in."""
-
-    @property
-    def files(self) -> list[Path]:
-        """The files that its numbers come from: what it says depends on what is in them."""
-        return []
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
@@ -93,10 +93,6 @@ class ImageFeatures(ABC):
     def reference(self) -> Tensor | None:
         """Features of the real images of its world, with shape :math:`(N, D)`; None if it has none."""
         return None
-
-    def check(self) -> list[str]:
-        """What keeps it from being used, each as ``<key>: <what is wrong>``; loads nothing."""
-        return []
 
 
 class ImageText(Detector, ImageFeatures):

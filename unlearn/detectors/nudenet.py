@@ -15,6 +15,7 @@ from torch import Tensor
 from unlearn.detectors.detector import Detector
 from unlearn.detectors.loading import whole
 from unlearn.errors import ConfigError
+from unlearn.settings import setting
 
 EXPLICIT = (
     "FEMALE_BREAST_EXPOSED",
@@ -78,7 +79,7 @@ class NudeNet(Detector):
     bellies and armpits make up most of what is left after an erasure."""
 
     weights: str | None
-    threshold: float
+    threshold: float = setting(least=0, most=1)
 
     @property
     def files(self) -> list[Path]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from unlearn.detectors.detector import ImageText, read_reference
 from unlearn.detectors.loading import whole
 from unlearn.errors import ConfigError, unknown
+from unlearn.settings import setting
 from unlearn.system.network import patient
 
 ADVICE = "Offline, set its 'weights' to a file that you have."
@@ -46,19 +47,18 @@ class OpenClip(ImageText):
     architecture: str
     weights: str
     others: list[str]
-    template: str
-    threshold: float
+    template: str = setting(contains=("{}",))
+    threshold: float = setting(least=0, most=1)
     statistics: str | None
     device: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.weights == "openai" and not self.architecture.endswith("-quickgelu"):
             raise ValueError(
                 f"architecture: the openai weights need QuickGELU, use {self.architecture}-quickgelu, "
                 f"got {self.architecture}, whose scores would be shifted"
             )
-        if "{}" not in self.template:
-            raise ValueError(f"template: must hold {{}} for the label, got '{self.template}'")
 
     @property
     def files(self) -> list[Path]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from unlearn.detectors.detector import Detector, ImageText
 from unlearn.detectors.loading import whole
 from unlearn.errors import ArtifactError
+from unlearn.settings import setting
 
 NONE = "none of these"
 SIZE = 64
@@ -91,12 +92,8 @@ class PocketJudge(Detector):
 
     neutral: ClassVar[frozenset[str]] = frozenset({"device"})
 
-    threshold: float
+    threshold: float = setting(above=0, below=1)
     device: str
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold: must be between 0 and 1, got {self.threshold}")
 
     @property
     def files(self) -> list[Path]:
@@ -152,13 +149,9 @@ class PocketClip(ImageText):
     neutral: ClassVar[frozenset[str]] = frozenset({"device"})
 
     others: list[str]
-    template: str
-    threshold: float
+    template: str = setting(contains=("{}",))
+    threshold: float = setting(least=0, most=1)
     device: str
-
-    def __post_init__(self) -> None:
-        if "{}" not in self.template:
-            raise ValueError(f"template: must hold {{}} for the label, got '{self.template}'")
 
     @property
     def files(self) -> list[Path]:

@@ -19,6 +19,7 @@ from unlearn.models.model import DiffusionModel
 from unlearn.models.weights.maps import chained
 from unlearn.models.weights.parameters import Selection
 from unlearn.seeding import derive_seed, generator
+from unlearn.settings import Settings
 
 
 class Meter:
@@ -71,7 +72,7 @@ class Context:
         return derive_seed(self.seed, *scope)
 
 
-class Method(ABC):
+class Method(Settings, ABC):
     """One way of making a model unable to draw a concept.
 
     A method is a dataclass: its fields are its hyperparameters, with their values in ``conf/method``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,19 +30,17 @@ class CLIPScore(ClipMetric):
     """
 
     better = "higher"
+    unit = "100 cos"
 
-    def score(self, evidence: Evidence) -> Score:
-        """The mean, in hundredths of a cosine."""
-        prompts = self.prompts(evidence)
-        if not prompts:
-            return self.undefined("100 cos", f"there are no prompts of the roles {', '.join(self.roles)}.")
+    def mean(self, evidence: Evidence, prompts: Sequence[str]) -> Score:
+        """In hundredths of a cosine."""
         similarity = {
             request: self._similarity(evidence, request) for request in self.needs(evidence.concepts, ())
         }
         erased, original = (
             torch.cat([similarity[pair(role)[model]] for role in self.roles]) for model in (0, 1)
         )
-        return self.mean_score(erased, original, prompts, "100 cos", similarity)
+        return self.mean_score(erased, original, prompts, self.unit, similarity)
 
     @torch.no_grad()
     def _similarity(self, evidence: Evidence, request: ImageRequest) -> Tensor:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
-from unlearn.detectors.detector import ImageText
-from unlearn.errors import unknown
+from unlearn.detectors.detector import ImageText, Network
 from unlearn.metrics.detection import belonging
-from unlearn.metrics.metric import Evidence, Metric, Network, Score, check_network, pair, prompts_of
+from unlearn.metrics.metric import Evidence, Metric, Score, check_network, pair, prompts_of
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -33,12 +33,8 @@ class ConceptAccuracy(Metric):
 
     better = "higher"
 
-    role: str
+    role: str = setting(choices=ROLES)
     clip: str
-
-    def __post_init__(self) -> None:
-        if self.role not in ROLES:
-            raise ValueError(f"role: {unknown('role', self.role, ROLES)}")
 
     def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
         """The images of the role, of both models."""

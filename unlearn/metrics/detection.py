@@ -11,8 +11,8 @@ from torch import Tensor
 
 from unlearn.concepts.concept import ROLES, ConceptSet, PromptSet
 from unlearn.concepts.images import ImageRequest
-from unlearn.errors import unknown
 from unlearn.metrics.metric import Evidence, Metric, Score, pair, prompts_of
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -27,14 +27,8 @@ class DetectionRate(Metric):
 
     better = "lower"
 
-    role: str
-    known_from: float
-
-    def __post_init__(self) -> None:
-        if self.role not in ROLES:
-            raise ValueError(f"role: {unknown('role', self.role, ROLES)}")
-        if not 0 <= self.known_from <= 100:
-            raise ValueError(f"known_from: must be from 0 to 100 percent, got {self.known_from}")
+    role: str = setting(choices=ROLES)
+    known_from: float = setting(least=0, most=100, unit="percent")
 
     def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
         """The images of the role, of both models."""

@@ -10,8 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unlearn.detectors.detector import ImageFeatures
-from unlearn.errors import unknown
+from unlearn.detectors.detector import ImageFeatures, Network
 from unlearn.metrics.functional import (
     Interval,
     Z,
@@ -22,8 +21,9 @@ from unlearn.metrics.functional import (
     polynomial_kernel,
     within,
 )
-from unlearn.metrics.metric import Evidence, Measured, Network, Score, check_network, pair
+from unlearn.metrics.metric import Evidence, Measured, Score, check_network, pair
 from unlearn.metrics.roles import RolesMetric
+from unlearn.settings import setting
 
 AGAINST = ("reference", "original")
 
@@ -49,12 +49,7 @@ class DistributionDistance(RolesMetric):
     unit: ClassVar[str]
 
     features: str
-    against: str
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.against not in AGAINST:
-            raise ValueError(f"against: {unknown('set of images', self.against, AGAINST)}")
+    against: str = setting(choices=AGAINST, kind="set of images")
 
     def check(self, detectors: Mapping[str, Network]) -> list[str]:
         """Whether ``features`` gives features."""
@@ -143,7 +138,7 @@ class FID(DistributionDistance):
 
     unit = "squared distance"
 
-    enough: int
+    enough: int = setting(least=1, unit="images")
 
     def to_fixed(self, reference: Tensor) -> Callable[[Tensor], Distance]:
         """By the moments of both sets."""

@@ -16,15 +16,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from unlearn.concepts.concept import ROLES, ConceptSet, PromptSet
+from unlearn.concepts.concept import ConceptSet, PromptSet
 from unlearn.concepts.images import ImageRequest, ImageSet
-from unlearn.detectors.detector import Detector, ImageFeatures, ImageText
+from unlearn.detectors.detector import Detector, ImageFeatures, ImageText, Network
 from unlearn.detectors.reading import BROKEN, Failure, rows
 from unlearn.errors import ConfigError, UnlearnError, unknown
 from unlearn.metrics.functional import Interval, mean_interval, rate_difference_interval, rate_interval
+from unlearn.settings import Settings
 from unlearn.system.shortage import reason
-
-Network = Detector | ImageFeatures
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ class Evidence:
             )
 
 
-class Metric(ABC):
+class Metric(Settings, ABC):
     """Turns generated images into one number."""
 
     better: ClassVar[Literal["lower", "higher"]]
@@ -301,15 +300,6 @@ def prompts_of(evidence: Evidence, role: str) -> PromptSet:
     if prompts.fingerprint() != evidence.images[original].prompts.fingerprint():
         raise UnlearnError(f"{role}: the two models were given other prompts or seeds.")
     return prompts
-
-
-def check_roles(roles: Sequence[str]) -> None:
-    """Raises ValueError unless ``roles`` are distinct roles, at least one."""
-    for role in roles:
-        if role not in ROLES:
-            raise ValueError(f"roles: {unknown('role', role, ROLES)}")
-    if not roles or len(set(roles)) < len(roles):
-        raise ValueError(f"roles: needs at least one, and each once, got {list(roles)}")
 
 
 def check_network(field: str, key: str, detectors: Mapping[str, Network], kind: type[Network]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,14 +26,12 @@ class ImageDistance(ClipMetric):
     """
 
     better = "lower"
+    unit = "1 - cos"
 
-    def score(self, evidence: Evidence) -> Score:
-        """The mean distance, from 0 to 2."""
-        prompts = self.prompts(evidence)
-        if not prompts:
-            return self.undefined("1 - cos", f"there are no prompts of the roles {', '.join(self.roles)}.")
+    def mean(self, evidence: Evidence, prompts: Sequence[str]) -> Score:
+        """From 0 to 2."""
         distances = {pair(role)[0]: self._distances(evidence, role) for role in self.roles}
-        return self.mean_score(torch.cat(list(distances.values())), None, prompts, "1 - cos", distances)
+        return self.mean_score(torch.cat(list(distances.values())), None, prompts, self.unit, distances)
 
     def _distances(self, evidence: Evidence, role: str) -> Tensor:
         if not len(evidence.images[pair(role)[0]]):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from unlearn.concepts.concept import ConceptSet
+from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
-from unlearn.detectors.detector import ImageText
-from unlearn.metrics.metric import Evidence, Metric, Network, check_network, check_roles, pair, prompts_of
+from unlearn.detectors.detector import ImageText, Network
+from unlearn.metrics.metric import Evidence, Metric, Score, check_network, pair, prompts_of
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -19,10 +22,7 @@ class RolesMetric(Metric):
         roles: Which prompts the images are drawn from: those whose images should not change.
     """
 
-    roles: list[str]
-
-    def __post_init__(self) -> None:
-        check_roles(self.roles)
+    roles: list[str] = setting(choices=ROLES, kind="role", shape="once")
 
     def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
         """The images of the roles, of both models."""
@@ -39,10 +39,23 @@ class ClipMetric(RolesMetric):
 
     Attributes:
         clip: Key in ``eval.detectors`` of the CLIP. Scores of different ones cannot be compared.
+        unit: Name of the scale.
     """
+
+    unit: ClassVar[str]
 
     clip: str
 
     def check(self, detectors: Mapping[str, Network]) -> list[str]:
         """Whether ``clip`` is a CLIP."""
         return check_network("clip", self.clip, detectors, ImageText)
+
+    def score(self, evidence: Evidence) -> Score:
+        """The mean over the images of all roles."""
+        if prompts := self.prompts(evidence):
+            return self.mean(evidence, prompts)
+        return self.undefined(self.unit, f"there are no prompts of the roles {', '.join(self.roles)}.")
+
+    @abstractmethod
+    def mean(self, evidence: Evidence, prompts: Sequence[str]) -> Score:
+        """The mean over the images of all roles, of whose prompts there is one at least."""

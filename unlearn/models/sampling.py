@@ -15,9 +15,9 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from unlearn.errors import unknown
 from unlearn.models.guards import Guard, Step
 from unlearn.models.model import Conditioning, DiffusionModel
+from unlearn.settings import Settings, setting
 from unlearn.system import stopping
 
 #: Names of the schedulers, and the diffusers classes that stand behind them.
@@ -35,7 +35,7 @@ TEXTS = 64
 
 
 @dataclass(kw_only=True)
-class Sampler:
+class Sampler(Settings):
     """How images are drawn.
 
     Attributes:
@@ -48,22 +48,11 @@ class Sampler:
 
     neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
-    scheduler: str
-    steps: int
-    guidance: float
-    resolution: int
-    batch_size: int
-
-    def __post_init__(self) -> None:
-        if self.scheduler not in SCHEDULERS:
-            raise ValueError(f"scheduler: {unknown('scheduler', self.scheduler, SCHEDULERS)}")
-        for key in ("steps", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
-        if not 0 <= self.guidance < float("inf"):
-            raise ValueError(f"guidance: must be a number from 0 up, got {self.guidance}")
-        if self.resolution < 8 or self.resolution % 8:
-            raise ValueError(f"resolution: must be a multiple of 8 pixels, got {self.resolution}")
+    scheduler: str = setting(choices=SCHEDULERS)
+    steps: int = setting(least=1, unit="denoising steps")
+    guidance: float = setting(least=0)
+    resolution: int = setting(least=8, multiple=8, unit="pixels")
+    batch_size: int = setting(least=1, unit="images")
 
     @property
     def forwards(self) -> int:

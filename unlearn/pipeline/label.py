@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from unlearn.store.layout import Seeds
+
 
 @dataclass(frozen=True)
 class Label:
-    """What a run is called.
+    """What a run is called, and what tells it from others of its method, model and concept.
 
     Attributes:
         name: Its name, and its folder's.
@@ -15,6 +17,8 @@ class Label:
         method: What was chosen as ``method=``.
         model: What was chosen as ``model=``.
         concept: The concept's name.
+        seed: The run's seed.
+        seeds: The three seeds in use.
         group: Name of the sweep that it belongs to, if any.
     """
 
@@ -23,4 +27,6 @@ class Label:
     method: str
     model: str
     concept: str
+    seed: int
+    seeds: Seeds
     group: str | None = None

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from unlearn.config.schemas import RunConfig
 from unlearn.errors import UnlearnError
+from unlearn.methods.method import Method
+from unlearn.models.families.sd import StableDiffusion
 from unlearn.system.shortage import memory_short, reason
 
 #: Ends of the names of settings that decide how much is held at a time.
@@ -16,7 +17,7 @@ AT_A_TIME = ("batch_size", "draws")
 
 
 @contextmanager
-def accounted(config: RunConfig) -> Iterator[None]:
+def accounted(method: Method, card: StableDiffusion, device: str) -> Iterator[None]:
     """Erases within the memory that there is, or says which settings need less.
 
     Raises:
@@ -28,23 +29,23 @@ def accounted(config: RunConfig) -> Iterator[None]:
         if not memory_short(error):
             raise
         raise UnlearnError(
-            f"erase: out of memory on {config.device} ({reason(error)}). These need less: "
-            f"{', '.join(savings(config))}."
+            f"erase: out of memory on {device} ({reason(error)}). These need less: "
+            f"{', '.join(savings(method, card))}."
         ) from error
 
 
-def savings(config: RunConfig) -> list[str]:
+def savings(method: Method, card: StableDiffusion) -> list[str]:
     """Settings with which an erasure needs less memory, as they are written on the command line."""
-    found = dict(_numbers(config.method, "method"))
+    found = dict(_numbers(method, "method"))
     smaller = [
         f"a smaller {key} (now {value})"
         for key, value in found.items()
         if key.endswith(AT_A_TIME) and value > 1
     ]
-    if config.model.dtype == "float32":
+    if card.dtype == "float32":
         smaller.append("model.dtype=float16 or bfloat16 (what is trained stays in float32)")
     trains = any(key.endswith(".lr") for key in found)
-    if trains and not config.model.checkpointing:
+    if trains and not card.checkpointing:
         smaller.append("model.checkpointing=true")
     return smaller or ["a smaller model, or another method"]
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from unlearn.config.schemas import RunConfig
+from unlearn.concepts.concept import ConceptSet, PromptSet
 from unlearn.errors import ArtifactError, ConfigError
+from unlearn.models.families.sd import StableDiffusion
 from unlearn.models.model import DiffusionModel
 from unlearn.store.artifacts import Store
 from unlearn.store.digests import digest_of
 from unlearn.store.provenance import made_by
+
+
+def load(
+    card: StableDiffusion, device: str, concepts: ConceptSet, prompts: Mapping[str, PromptSet], store: Store
+) -> Source:
+    """The original model, not loaded yet; ``prompts`` are what it will draw, beside the concepts' phrases."""
+    texts = dict.fromkeys(prompt for each in prompts.values() for prompt in each.prompts)
+    return Source(card, device, store, [*concepts.erased, *texts])
 
 
 @dataclass
@@ -21,14 +30,16 @@ class Source:
     """The original model, loaded when it is first asked for.
 
     Attributes:
-        config: The run.
+        card: Its settings.
+        device: A torch device.
         store: Keeps the time of loading apart from that of the work.
         prompts: All that will be drawn: looked at before any work is done, since none may be too long.
     """
 
-    config: RunConfig
+    card: StableDiffusion
+    device: str
     store: Store
-    prompts: Sequence[str]
+    prompts: Sequence[str] = ()
     _model: DiffusionModel | None = field(default=None, repr=False)
     _identity: dict[str, Any] | None = field(default=None, repr=False)
 
@@ -40,15 +51,17 @@ class Source:
         """
         if self._model is None:
             with self.store.uncounted():
-                model = self.config.model.load(self.config.device)
-                if self._identity is not None and self._weights() != self._identity["weights"]:
-                    raise ArtifactError(
-                        f"model.source: the files in {model.folder} have changed since this run began. "
-                        "Run again."
-                    )
-                model.tokenize(self.prompts)
-                self._model = model
+                self._model = self._loaded()
         return self._model
+
+    def _loaded(self) -> DiffusionModel:
+        model = self.card.load(self.device)
+        if self._identity is not None and self._weights() != self._identity["weights"]:
+            raise ArtifactError(
+                f"model.source: the files in {model.folder} have changed since this run began. Run again."
+            )
+        model.tokenize(self.prompts)
+        return model
 
     def release(self) -> None:
         """Frees its memory."""
@@ -63,18 +76,17 @@ class Source:
             ConfigError: If one cannot be had.
         """
         if self._identity is None:
-            card = self.config.model
             self._identity = {
-                "class": type(card).__name__,
-                "device": torch.device(self.config.device).type,
-                "dtype": card.dtype,
+                "class": type(self.card).__name__,
+                "device": torch.device(self.device).type,
+                "dtype": self.card.dtype,
                 "weights": self._weights(),
-                **made_by(card),
+                **made_by(self.card),
             }
         return self._identity
 
     def _weights(self) -> str:
         try:
-            return digest_of(self.config.model.files())
+            return digest_of(self.card.files())
         except OSError as error:
             raise ConfigError(f"model.source: {error.filename} cannot be read ({error}).") from None

@@ -3,59 +3,53 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from unlearn.attacks.attack import AdversarialPrompts
-from unlearn.config.schemas import RunConfig
-from unlearn.pipeline.curves import Drawn
+from unlearn.detectors.detector import Network
+from unlearn.pipeline.attacking import Attacked
+from unlearn.pipeline.judging import identities
 from unlearn.pipeline.label import Label
-from unlearn.pipeline.networks import identity, judges
+from unlearn.pipeline.resurging import Drawn
 from unlearn.pipeline.sequence import Step, entries
-from unlearn.pipeline.stages import Attacked, said, spent
-from unlearn.store.artifacts import fingerprint, made_with
+from unlearn.store.artifacts import fingerprint, made_with, seconds, warned
 from unlearn.store.environment import environment
 from unlearn.store.layout import SCHEMA, Artifact, AttackEntry, Cost, CurveEntry, Making, Results
 from unlearn.system.confidential import redacted
 from unlearn.system.heard import library_warnings
 
 
+@dataclass(frozen=True)
+class Found:
+    """What the stages of a run made.
+
+    Attributes:
+        steps: What was done and what it led to; several of a sequence.
+        attacks: What each attack found.
+        drawn: The images of each curve.
+        curves: How the concept comes back.
+        detectors: The networks that it was judged with, by their key.
+    """
+
+    steps: Sequence[Step]
+    attacks: Mapping[str, Attacked]
+    drawn: Mapping[str, Drawn]
+    curves: Sequence[CurveEntry]
+    detectors: Mapping[str, Network]
+
+
 def assemble(
-    config: RunConfig,
-    label: Label,
-    folder: Path,
-    steps: Sequence[Step],
-    attacks: Attacked,
-    drawn: Mapping[str, Drawn],
-    curves: Sequence[CurveEntry],
+    label: Label, folder: Path, found: Found, sequence: Sequence[str] | None, device: str
 ) -> Results:
     """All of ``results.json``.
 
     Arguments:
-        config: What was run.
-        label: What the run is called.
-        folder: Its folder, which the artifacts' paths are relative to.
-        steps: What was done and what it led to; several of a sequence.
-        attacks: What the attacks found.
-        drawn, curves: How the concept comes back, and the images of that.
+        folder: The run's folder, which the artifacts' paths are relative to.
+        sequence: The concepts of the steps, of a sequence.
+        device: The device that it ran on.
     """
-    last = steps[-1]
-    images = [one.folder for step in steps for one in step.images.values() if len(one)]
-    attacked = [folder for name in attacks.found for folder in attacks.made(name)]
-    costs = [step.erased.cost for step in steps]
-    peaks = [cost["peak_memory_gib"] for cost in costs if cost["peak_memory_gib"] is not None]
-    cost: Cost = {
-        "erase_seconds": sum(float(cost["seconds"] or 0.0) for cost in costs),
-        "attack_seconds": spent(attacked),
-        "generate_seconds": spent(images),
-        "score_seconds": spent(step.scored.folder for step in steps),
-        "peak_memory_gib": max(peaks, default=None),
-        "parameters_changed": sum(weight.numel() for weight in last.erased.erasure.weights.values()),
-        "unet_forwards": sum(int(cost["forwards"] or 0) for cost in costs),
-    }
-    back = [folder for one in drawn.values() for folder in one.folders.values()]
-    made = [*(step.erased.folder for step in steps), *attacked, *images, *back]
-    artifacts = _artifacts(config, folder, steps, attacks, drawn)
+    artifacts = _artifacts(found, folder)
     results: Results = {
         "schema": SCHEMA,
         "name": label.name,
@@ -63,41 +57,80 @@ def assemble(
         "method": label.method,
         "model": label.model,
         "concept": label.concept,
-        "seed": config.seed,
-        "seeds": {
-            "erase": config.seeds.erase,
-            "generate": config.seeds.generate,
-            "attack": config.seeds.attack,
-        },
-        "scores": last.scored.scores,
-        "cost": cost,
-        "warnings": redacted([*said(made), *_warnings(steps)]),
+        "seed": label.seed,
+        "seeds": label.seeds,
+        "scores": found.steps[-1].scored.scores,
+        "cost": _cost(found),
+        "warnings": redacted([*_said(found), *_warnings(found.steps)]),
         "artifacts": artifacts,
-        "environment": {**environment(config.device), "library_warnings": library_warnings()},
+        "environment": {**environment(device), "library_warnings": library_warnings()},
         "made_with": _makings(artifacts, folder),
     }
-    if attacks.found:
-        results["attacks"] = [
-            _attack(name, found, attacks.made(name)) for name, found in attacks.found.items()
-        ]
-    if config.concept.sequence is not None:
-        results["steps"] = entries(config, steps)
-    if curves:
-        results["resurgence"] = list(curves)
+    if found.attacks:
+        results["attacks"] = [_attack(name, one) for name, one in found.attacks.items()]
+    if sequence is not None:
+        results["steps"] = entries(sequence, found.steps)
+    if found.curves:
+        results["resurgence"] = list(found.curves)
     return results
 
 
-def _attack(name: str, found: AdversarialPrompts, folders: Sequence[Path]) -> AttackEntry:
+def _cost(found: Found) -> Cost:
+    costs = [step.erased.cost for step in found.steps]
+    peaks = [cost["peak_memory_gib"] for cost in costs if cost["peak_memory_gib"] is not None]
+    weights = found.steps[-1].erased.erasure.weights
+    return {
+        "erase_seconds": sum(float(cost["seconds"] or 0.0) for cost in costs),
+        "attack_seconds": _spent(_attacked(found)),
+        "generate_seconds": _spent(_images(found)),
+        "score_seconds": _spent(step.scored.folder for step in found.steps),
+        "peak_memory_gib": max(peaks, default=None),
+        "parameters_changed": sum(weight.numel() for weight in weights.values()),
+        "unet_forwards": sum(int(cost["forwards"] or 0) for cost in costs),
+    }
+
+
+def _attack(name: str, one: Attacked) -> AttackEntry:
+    found = one.found
     count = max(1, len(found.prompts))
     return {
         "name": name,
         "prompts": len(found.prompts),
-        "found": sum(one is True for one in found.found),
+        "found": sum(each is True for each in found.found),
         "failed": len(found.unjudged),
         "queries": sum(found.queries) / count,
         "unet_forwards": sum(found.forwards) / count,
-        "seconds": spent(folders),
+        "seconds": _spent(one.folders),
     }
+
+
+def _attacked(found: Found) -> list[Path]:
+    return [folder for one in found.attacks.values() for folder in one.folders]
+
+
+def _images(found: Found) -> list[Path]:
+    return [one.folder for step in found.steps for one in step.images.values() if len(one)]
+
+
+def _spent(folders: Iterable[Path]) -> float:
+    """Seconds that artifacts took to make, each counted once."""
+    return sum(seconds(folder) for folder in dict.fromkeys(folders))
+
+
+def _said(found: Found) -> list[str]:
+    """What was warned of while the artifacts were made, each sentence once."""
+    back = [folder for one in found.drawn.values() for folder in one.folders.values()]
+    folders = [*(step.erased.folder for step in found.steps), *_attacked(found), *_images(found), *back]
+    return list(dict.fromkeys(text for folder in folders for text in warned(folder)))
+
+
+def _warnings(steps: Sequence[Step]) -> list[str]:
+    """What the metrics warn of; of a step before the last, only what the last does not say as well."""
+    *between, last = steps
+    found = list(last.scored.warnings)
+    for number, step in enumerate(between, start=1):
+        found += [f"After step {number}: {text}" for text in step.scored.warnings if text not in found]
+    return found
 
 
 def _makings(artifacts: Mapping[str, Artifact], folder: Path) -> list[Making]:
@@ -115,49 +148,36 @@ def _makings(artifacts: Mapping[str, Artifact], folder: Path) -> list[Making]:
     return found
 
 
-def _warnings(steps: Sequence[Step]) -> list[str]:
-    """What the metrics warn of; of a step before the last, only what the last does not say as well."""
-    *between, last = steps
-    found = list(last.scored.warnings)
-    for number, step in enumerate(between, start=1):
-        found += [f"After step {number}: {text}" for text in step.scored.warnings if text not in found]
-    return found
-
-
-def _artifacts(
-    config: RunConfig,
-    folder: Path,
-    steps: Sequence[Step],
-    attacks: Attacked,
-    drawn: Mapping[str, Drawn],
-) -> dict[str, Artifact]:
-    def kept(path: Path) -> Artifact:
-        return {"fingerprint": path.name, "path": os.path.relpath(path, folder)}
-
-    *between, last = steps
-    found = {"erasure": kept(last.erased.folder), "scores": kept(last.scored.folder)}
-    found |= {f"attack:{name}": kept(path) for name, path in attacks.folders.items()}
-    found |= {f"guesses:{name}": kept(path) for name, path in attacks.guesses.items()}
+def _artifacts(found: Found, folder: Path) -> dict[str, Artifact]:
+    """All that the results come from, by the name that ``results.json`` has for it."""
+    *between, last = found.steps
+    places: dict[str, Path | str] = {"erasure": last.erased.folder, "scores": last.scored.folder}
+    places |= {f"attack:{name}": one.folder for name, one in found.attacks.items()}
+    places |= {f"guesses:{name}": one.guesses for name, one in found.attacks.items() if one.guesses}
     for request, one in last.images.items():
         if len(one):
-            found[f"images:{request}"] = kept(one.folder)
-        found[f"prompts:{request.prompts}"] = {"fingerprint": one.prompts.fingerprint(), "path": None}
-    for name, curve in drawn.items():
-        found |= {f"resurgence:{model}:{name}": kept(path) for model, path in curve.folders.items()}
+            places[f"images:{request}"] = one.folder
+        places[f"prompts:{request.prompts}"] = one.prompts.fingerprint()
+    for name, curve in found.drawn.items():
+        places |= {f"resurgence:{model}:{name}": path for model, path in curve.folders.items()}
     for number, step in enumerate(between, start=1):
-        found[f"step{number}:erasure"] = kept(step.erased.folder)
-        found[f"step{number}:scores"] = kept(step.scored.folder)
-        for request, one in step.images.items():
-            if len(one) and request.model == "erased":
-                found[f"step{number}:images:{request}"] = kept(one.folder)
-    for key in used_detectors(config):
-        found[f"detector:{key}"] = {
-            "fingerprint": fingerprint(identity(key, config.eval.detectors[key])),
-            "path": None,
-        }
-    return found
+        places |= {f"step{number}:{name}": path for name, path in _of_step(step).items()}
+    places |= {f"detector:{key}": fingerprint(one) for key, one in identities(found.detectors).items()}
+    return {name: _artifact(place, folder) for name, place in places.items()}
 
 
-def used_detectors(config: RunConfig) -> list[str]:
-    """Keys of the detectors that a run judges with: its concepts' and its model's."""
-    return sorted({*judges(config.concepts), config.model.clip, config.model.inception})
+def _artifact(place: Path | str, folder: Path) -> Artifact:
+    """An artifact by its folder; or something that has none, by its fingerprint."""
+    if isinstance(place, str):
+        return {"fingerprint": place, "path": None}
+    return {"fingerprint": place.name, "path": os.path.relpath(place, folder)}
+
+
+def _of_step(step: Step) -> dict[str, Path]:
+    """What a step before the last left."""
+    drawn = {
+        f"images:{request}": one.folder
+        for request, one in step.images.items()
+        if len(one) and request.model == "erased"
+    }
+    return {"erasure": step.erased.folder, "scores": step.scored.folder, **drawn}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from unlearn.concepts.concept import ConceptSet
 from unlearn.concepts.images import ImageRequest, ImageSet
-from unlearn.config.schemas import RunConfig
 from unlearn.metrics.metric import Metric
 from unlearn.metrics.needs import expanded, requests
-from unlearn.pipeline.stages import Erased, Scored
+from unlearn.pipeline.erasing import Erased
+from unlearn.pipeline.scoring import Scored
 from unlearn.store.layout import ScoreEntry, StepEntry
 
 BETWEEN = ("erased", "retained", "unrelated")
@@ -51,46 +52,56 @@ class Step:
     scored: Scored
 
 
-def measurements(config: RunConfig) -> list[Measurement]:
-    """One for each step: all that the evaluation asks for after the last, :data:`BETWEEN` after the others.
+def measurements(
+    metrics: Mapping[str, Metric],
+    attacks: Sequence[str],
+    concepts: ConceptSet,
+    sequence: Sequence[str] | None,
+) -> list[Measurement]:
+    """One for each step: all that is asked for after the last, :data:`BETWEEN` after the others.
 
     After every step of a sequence each concept is scored by itself, those that are still to be erased, too: a
     step may harm them before their time. All steps have the same prompts.
+
+    Arguments:
+        metrics: All that is asked for.
+        attacks: Names of the attacks.
+        concepts: What is erased in all.
+        sequence: Names of the concepts in the order in which they are erased; None if all are at once.
     """
-    attacks, concepts = list(config.eval.attacks), config.concepts
-    whole = expanded(config.eval.metrics, attacks)
+    whole = expanded(metrics, attacks)
     needed = requests(whole, concepts, attacks)
-    if config.concept.sequence is None:
+    if sequence is None:
         return [Measurement(whole, True, needed, {})]
     few = {name: whole[name] for name in BETWEEN if name in whole}
-    names = config.concept.sequence
-    found = []
-    for last in range(len(names)):
-        groups = {SO_FAR: names[: last + 1], **{name: [name] for name in names}}
-        if last < len(names) - 1:
-            found.append(Measurement(few, False, requests(few, concepts, []), groups))
-        else:
-            found.append(Measurement(whole, True, needed, groups))
-    return found
-
-
-def entries(config: RunConfig, steps: Sequence[Step]) -> list[StepEntry]:
-    """The steps of a sequence as in ``results.json``."""
-    return [
-        {
-            "concept": name,
-            "scores": _scores(step.scored),
-            "concepts": {
-                concept: found["erased"]
-                for concept, found in step.scored.groups.items()
-                if concept != SO_FAR and "erased" in found
-            },
-            "drift": float(step.erased.cost["drift"] or 0.0),
-            "erase_seconds": float(step.erased.cost["seconds"] or 0.0),
-            "unet_forwards": int(step.erased.cost["forwards"] or 0),
-        }
-        for name, step in zip(config.concept.sequence or (), steps, strict=True)
+    fewer = requests(few, concepts, [])
+    groups = [
+        {SO_FAR: sequence[:count], **{name: [name] for name in sequence}}
+        for count in range(1, len(sequence) + 1)
     ]
+    between = [Measurement(few, False, fewer, each) for each in groups[:-1]]
+    return [*between, Measurement(whole, True, needed, groups[-1])]
+
+
+def entries(sequence: Sequence[str], steps: Sequence[Step]) -> list[StepEntry]:
+    """The steps of a sequence as in ``results.json``."""
+    return [_entry(name, step) for name, step in zip(sequence, steps, strict=True)]
+
+
+def _entry(name: str, step: Step) -> StepEntry:
+    cost = step.erased.cost
+    return {
+        "concept": name,
+        "scores": _scores(step.scored),
+        "concepts": {
+            concept: found["erased"]
+            for concept, found in step.scored.groups.items()
+            if concept != SO_FAR and "erased" in found
+        },
+        "drift": float(cost["drift"] or 0.0),
+        "erase_seconds": float(cost["seconds"] or 0.0),
+        "unet_forwards": int(cost["forwards"] or 0),
+    }
 
 
 def _scores(scored: Scored) -> dict[str, ScoreEntry]:

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unlearn.errors import unknown
 from unlearn.methods.method import Context
 from unlearn.models.erasure import Erasure
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.parameters import matching
 from unlearn.resurgence.resurgence import Place, Resurgence, Show, Subject
+from unlearn.settings import setting
 
 #: Formats by name: the floating point type, or how many bits an integer has.
 FORMATS: dict[str, torch.dtype | int] = {
@@ -49,15 +49,7 @@ class Quantisation(Resurgence):
     axis: ClassVar[str] = "format of the weights"
 
     parameters: list[str]
-    formats: list[str]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in self.formats:
-            if name not in FORMATS:
-                raise ValueError(f"formats: {unknown('format', name, FORMATS)}")
-        if not self.formats or len(set(self.formats)) < len(self.formats):
-            raise ValueError(f"formats: needs at least one, and each once, got {self.formats}")
+    formats: list[str] = setting(choices=FORMATS, kind="format", shape="once")
 
     def origin(self, sampler: Sampler) -> Place:  # noqa: ARG002
         """The model's own precision."""

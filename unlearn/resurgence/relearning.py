@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unlearn.concepts.concept import PROMPT_TEMPLATES, UNRELATED, ConceptSet, PromptSet
 from unlearn.concepts.sentences import fill
-from unlearn.errors import UnlearnError, unknown
+from unlearn.errors import UnlearnError
 from unlearn.methods.captions import without
 from unlearn.methods.method import Context
 from unlearn.methods.training.loop import Optimizer, fit
@@ -25,6 +25,7 @@ from unlearn.models.sampling import Sampler
 from unlearn.models.weights.adapters import adapted
 from unlearn.models.weights.parameters import Selection, select
 from unlearn.resurgence.resurgence import Place, Resurgence, Show, Subject
+from unlearn.settings import setting
 
 #: Puts what is trained besides the weights into the model, while the block lasts.
 Added = Callable[[], AbstractContextManager[None]]
@@ -74,26 +75,14 @@ class Relearning(Resurgence):
     axis: ClassVar[str] = "steps"
     both: ClassVar[bool] = False
 
-    data: str
-    images: int
+    data: str = setting(choices=DATA)
+    images: int = setting(least=1)
     parameters: list[str]
-    rank: int | None
-    steps: list[int]
-    batch_size: int
+    rank: int | None = setting(least=1, null="none")
+    steps: list[int] = setting(least=1, shape="rising", unit="optimizer steps")
+    batch_size: int = setting(least=1)
     optimizer: Optimizer
     sampler: Sampler
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.data not in DATA:
-            raise ValueError(f"data: {unknown('data', self.data, DATA)}")
-        for key in ("images", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
-        if self.rank is not None and self.rank < 1:
-            raise ValueError(f"rank: must be at least 1, or null for none, got {self.rank}")
-        if not self.steps or self.steps[0] < 1 or sorted(set(self.steps)) != list(self.steps):
-            raise ValueError(f"steps: needs at least one, from 1 up and rising, got {self.steps}")
 
     @property
     def reads(self) -> frozenset[str]:

@@ -16,6 +16,7 @@ from unlearn.methods.method import Context
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import Sampler, Start
+from unlearn.settings import Settings, setting
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Show(Protocol):
 
 
 @dataclass(kw_only=True)
-class Resurgence(ABC):
+class Resurgence(Settings, ABC):
     """A way of using an erased model.
 
     Attributes:
@@ -78,11 +79,7 @@ class Resurgence(ABC):
     axis: ClassVar[str]
     both: ClassVar[bool] = True
 
-    prompts: int
-
-    def __post_init__(self) -> None:
-        if self.prompts < 1:
-            raise ValueError(f"prompts: must be at least 1, got {self.prompts}")
+    prompts: int = setting(least=1)
 
     @property
     def reads(self) -> frozenset[str]:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet, PromptSet
-from unlearn.errors import unknown
 from unlearn.methods.method import Context
 from unlearn.methods.training.material.pool import clean_latents
 from unlearn.methods.training.material.states import once
 from unlearn.models.sampling import SCHEDULERS, Sampler, Start
 from unlearn.resurgence.resurgence import Place, Resurgence, Show, Subject
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -31,16 +31,8 @@ class OtherSamplers(Resurgence):
 
     axis: ClassVar[str] = "sampler"
 
-    schedulers: list[str]
-    steps: list[int]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in self.schedulers:
-            if name not in SCHEDULERS:
-                raise ValueError(f"schedulers: {unknown('scheduler', name, SCHEDULERS)}")
-        if self.steps and min(self.steps) < 1:
-            raise ValueError(f"steps: each must be at least 1, got {self.steps}")
+    schedulers: list[str] = setting(choices=SCHEDULERS, kind="scheduler")
+    steps: list[int] = setting(least=1, unit="denoising steps")
 
     def samplers(self, sampler: Sampler) -> list[Sampler]:
         """The samplers, without the model's own."""
@@ -81,14 +73,7 @@ class OtherGuidance(Resurgence):
 
     axis: ClassVar[str] = "guidance scale"
 
-    scales: list[float]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if any(not 0 <= scale < float("inf") for scale in self.scales):
-            raise ValueError(f"scales: each must be a number from 0 up, got {self.scales}")
-        if not self.scales or len(set(self.scales)) < len(self.scales):
-            raise ValueError(f"scales: needs at least one, and each once, got {self.scales}")
+    scales: list[float] = setting(least=0, shape="once")
 
     def origin(self, sampler: Sampler) -> Place:
         """The model's own scale."""
@@ -131,14 +116,7 @@ class StartImages(Resurgence):
     paper: ClassVar[str] = "2108.01073"
     axis: ClassVar[str] = "strength"
 
-    strengths: list[float]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if any(not 0 < strength <= 1 for strength in self.strengths):
-            raise ValueError(f"strengths: each must be above 0 and at most 1, got {self.strengths}")
-        if not self.strengths or sorted(set(self.strengths), reverse=True) != list(self.strengths):
-            raise ValueError(f"strengths: needs at least one, falling, got {self.strengths}")
+    strengths: list[float] = setting(above=0, most=1, shape="falling")
 
     def origin(self, sampler: Sampler) -> Place:  # noqa: ARG002
         """Pure noise: one above all strengths in use."""

@@ -281,6 +281,18 @@ def _inputs(path: Path) -> Any:
         raise ArtifactError(f"{path}: cannot be read ({error}). Remove {path.parent}.") from None
 
 
+def content(path: Path) -> Any:
+    """What a stage has left in its artifact as JSON.
+
+    Raises:
+        ArtifactError: If it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}). Run again with force=true.") from None
+
+
 def seconds(folder: Path) -> float:
     """How long the artifact in ``folder`` took to make, in seconds."""
     return float(json.loads((folder / MADE).read_text())["seconds"])

@@ -3,8 +3,9 @@
 Code is followed from the objects at hand: the classes of a method and its parts, of a model, of a detector,
 each with its module and all modules of the package that this one imports, directly or through others. The
 table of names (:mod:`unlearn.catalogue`) is not on the way, since no component imports
-it: work on one method leaves alone what others made. Of the modules that hold the code of several stages
-only the definitions in use are followed. What counts is the syntax tree: comments and docstrings do not.
+it: work on one method leaves alone what others made. Stages take what other stages made, and so import each
+other's modules: of these only the definitions in use are followed. What counts is the syntax tree: comments
+and docstrings do not.
 """
 
 from __future__ import annotations
@@ -31,16 +32,20 @@ APART = (
     "unlearn.catalogue",
     "unlearn.config",
     "unlearn.errors",
+    "unlearn.pipeline.judging",
     "unlearn.pipeline.memory",
-    "unlearn.pipeline.networks",
+    "unlearn.settings",
     "unlearn.store",
     "unlearn.system",
     "unlearn.tracking",
 )
 """Rooms and modules that decide no number: they keep, name, check and report."""
 
-STAGES = frozenset({"unlearn.pipeline.curves", "unlearn.pipeline.evaluation", "unlearn.pipeline.stages"})
-"""Modules with the code of several stages, which are followed by definition."""
+STAGES = frozenset(
+    f"unlearn.pipeline.{name}"
+    for name in ("attacking", "curves", "doubts", "drawing", "erasing", "resurging", "scoring")
+)
+"""Modules with the code of stages, which are followed by definition."""
 
 DATA = {"unlearn.concepts.sentences": ("data/objects.csv", "data/sentences.csv")}
 """Packaged files that a module reads and that no stage has among its inputs by their content."""

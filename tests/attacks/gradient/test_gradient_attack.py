@@ -9,68 +9,23 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from attack_cases import PLAIN, p4d, target_of, unlearndiffatk
 from golden_cases import golden_case, relative
 from tiny_checkpoint import tiny_settings
 from torch.nn.functional import one_hot
 
 from unlearn.attacks.attack import AdversarialPrompts, Target
 from unlearn.attacks.gradient.attempts import Attempt
-from unlearn.attacks.gradient.gradient_attack import P4D, UnlearnDiffAtk
 from unlearn.attacks.gradient.noise_matching import Bank, Case, NoiseMatching
 from unlearn.attacks.gradient.token_searches import NearestTokens, TokenDistributions, simplex
 from unlearn.attacks.spaces import AddedTokens
-from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
-from unlearn.detectors.detector import Detector
+from unlearn.concepts.concept import PromptSet
 from unlearn.errors import ConfigError, IncompatibleError
 from unlearn.models.erasure import Erasure
-from unlearn.models.sampling import Sampler
 from unlearn.seeding import generator
 
 #: A random model's images show nothing.
 pytestmark = pytest.mark.filterwarnings("ignore:attack. the original model's images show")
-
-PLAIN = PromptSet(
-    "attack:x", ("a church", "a photo of a church", "church"), (5, 6, 7), ("",) * 3, ("red",) * 3
-)
-
-
-class Red(Detector):
-    """Sees red where the first channel is bright."""
-
-    labels = ("red",)
-
-    def __init__(self, threshold: float = 2.0) -> None:
-        self.threshold = threshold
-
-    def scores(self, images):
-        return images[:, :1].mean(dim=(2, 3))
-
-
-def target_of(model, threshold: float = 2.0, erasure: Erasure | None = None) -> Target:
-    red = Concept(
-        kind="object", phrases=["church"], anchor="", retain=[], prompts=None, detector="red", labels=["red"]
-    )
-    sampler = Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
-    concepts = ConceptSet(erase={"red": red})
-    return Target(model, erasure or Erasure(), concepts, {"red": Red(threshold)}, sampler)
-
-
-def small(**changes) -> UnlearnDiffAtk:
-    settings = {
-        "prompts": 3,
-        "space": AddedTokens(place="prefix", tokens=2),
-        "objective": NoiseMatching(
-            against="noise", timesteps="ascending", least=0.0, draws=None, together=1, images=2
-        ),
-        "search": TokenDistributions(lr=0.1, weight_decay=0.1, init="uniform"),
-        "looks": 2,
-        "steps": 3,
-        "choose": "latest",
-        "images": 1,
-        "confirm": 0,
-        "batch_size": 3,
-    }
-    return UnlearnDiffAtk(**{**settings, **changes})
 
 
 def assert_same(one: AdversarialPrompts, other: AdversarialPrompts) -> None:
@@ -80,18 +35,8 @@ def assert_same(one: AdversarialPrompts, other: AdversarialPrompts) -> None:
         assert pair[0] == pytest.approx(pair[1], rel=1e-5)
 
 
-def p4d(**changes) -> P4D:
-    settings = {
-        "objective": NoiseMatching(
-            against="original", timesteps="uniform", least=0.0, draws=None, together=1, images=2
-        ),
-        "search": NearestTokens(lr=0.1, weight_decay=0.1),
-    }
-    return P4D(**{**vars(small()), **settings, **changes})
-
-
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("attack", [small(steps=6), p4d(steps=6)], ids=["unlearndiffatk", "p4d"])
+@pytest.mark.parametrize("attack", [unlearndiffatk(steps=6), p4d(steps=6)], ids=["unlearndiffatk", "p4d"])
 def test_in_half_precision_it_searches_as_well(tiny_folder, attack, dtype, recwarn):
     """Adam's small numbers, shares of many tokens and small gradients are nothing that half precision has."""
     model = replace(tiny_settings(tiny_folder), dtype=dtype).load("cpu")
@@ -259,7 +204,7 @@ def test_the_nearest_token_is_by_cosine_and_a_token_is_nearest_to_itself():
 def test_tokens_are_read_as_what_they_were_chosen_as(tiny):
     """In the text they are those whose loss was compared: no capital letter that is read as a small one."""
     space = AddedTokens(place="prefix", tokens=3)
-    for attack in (small(space=space, looks=1), p4d(space=space, looks=1)):
+    for attack in (unlearndiffatk(space=space, looks=1), p4d(space=space, looks=1)):
         searched, step = [], type(attack)._look
 
         def seen(self, target, cases, chosen, found, searched=searched, step=step):
@@ -275,7 +220,7 @@ def test_tokens_are_read_as_what_they_were_chosen_as(tiny):
 
 def test_a_concept_that_the_original_never_shows_is_refused(tiny):
     """A low rate of success would say nothing of the erasure."""
-    attack = small(
+    attack = unlearndiffatk(
         objective=NoiseMatching(
             against="noise", timesteps="ascending", least=0.0, draws=None, together=1, images=3
         )
@@ -296,11 +241,11 @@ def test_an_image_without_the_concept_to_aim_at_is_warned_of(tiny, monkeypatch):
 
     monkeypatch.setattr(Target, "judge", once)
     with pytest.warns(UserWarning, match="show red for 1 of 3 prompts.* Raise objective.images"):
-        small().attack(target_of(tiny), PLAIN, generator(0))
+        unlearndiffatk().attack(target_of(tiny), PLAIN, generator(0))
 
 
 def test_new_tokens_take_the_place_of_the_prompt(tiny):
-    attack = p4d(space=AddedTokens(place="replace", tokens=3), objective=small().objective)
+    attack = p4d(space=AddedTokens(place="replace", tokens=3), objective=unlearndiffatk().objective)
     found = attack.attack(target_of(tiny), PLAIN, generator(3))
     for text in found.prompts.prompts:
         ids = tiny.tokenize([text])[0].tolist()
@@ -312,7 +257,7 @@ def test_prompts_of_any_length_get_a_token_every_few_of_theirs(tiny):
     """P4D-K: those of one length are attacked together, and as they are alone."""
     space = AddedTokens(place="every", tokens=3)
     plain = replace(PLAIN, prompts=("a photo of a church", "church", "a church"))
-    attack = small(space=space, search=NearestTokens(lr=0.1, weight_decay=0.1))
+    attack = unlearndiffatk(space=space, search=NearestTokens(lr=0.1, weight_decay=0.1))
     found = attack.attack(target_of(tiny), plain, generator(3))
     for text, prompt in zip(found.prompts.prompts, plain.prompts, strict=True):
         own, ids = (tiny.tokenize([each])[0].tolist() for each in (prompt, text))
@@ -324,36 +269,36 @@ def test_prompts_of_any_length_get_a_token_every_few_of_theirs(tiny):
 
 
 def test_batch_and_order_do_not_matter(tiny):
-    together = small().attack(target_of(tiny), PLAIN, generator(3))
-    apart = small(batch_size=1).attack(target_of(tiny), PLAIN, generator(3))
+    together = unlearndiffatk().attack(target_of(tiny), PLAIN, generator(3))
+    apart = unlearndiffatk(batch_size=1).attack(target_of(tiny), PLAIN, generator(3))
     assert_same(together, apart)
-    alone = small().attack(target_of(tiny), PLAIN.limited(1), generator(3))
+    alone = unlearndiffatk().attack(target_of(tiny), PLAIN.limited(1), generator(3))
     assert alone.prompts.prompts[0] == together.prompts.prompts[0]
 
 
 def test_a_search_ends_where_the_concept_shows(tiny):
-    found = small().attack(target_of(tiny, threshold=0.0), PLAIN, generator(3))
+    found = unlearndiffatk().attack(target_of(tiny, threshold=0.0), PLAIN, generator(3))
     assert found.found == (True, True, True)
     assert found.queries == (1, 1, 1)
     # Two images of the original and one look, of two steps with two branches, three gradient steps, and four
     # draws to compare the objective on, twice.
     assert found.forwards == (2 * 4 + 3 + 4 + 2 * 4,) * 3
-    never = small().attack(target_of(tiny), PLAIN, generator(3))
+    never = unlearndiffatk().attack(target_of(tiny), PLAIN, generator(3))
     assert never.found == (False, False, False)
     assert never.forwards == (2 * 4 + 2 * (3 + 4) + 2 * 4,) * 3
 
 
 def test_a_success_is_over_once_it_is_confirmed(tiny):
-    found = small(confirm=2).attack(target_of(tiny, threshold=0.0), PLAIN, generator(3))
+    found = unlearndiffatk(confirm=2).attack(target_of(tiny, threshold=0.0), PLAIN, generator(3))
     assert (found.found, found.queries) == ((True,) * 3, (1,) * 3)
     assert found.forwards == (2 * 4 + 3 + (1 + 2) * 4 + 2 * 4,) * 3
-    cases = small(confirm=2).cases(PLAIN, generator(3))
+    cases = unlearndiffatk(confirm=2).cases(PLAIN, generator(3))
     seeds = [seed for case in cases for seed in case.images]
     assert len(set(seeds)) == 9
     assert not set(seeds) & set(PLAIN.seeds)
 
 
-@pytest.mark.parametrize("attack", [small(looks=3), p4d(looks=3)], ids=["unlearndiffatk", "p4d"])
+@pytest.mark.parametrize("attack", [unlearndiffatk(looks=3), p4d(looks=3)], ids=["unlearndiffatk", "p4d"])
 def test_what_lost_least_is_looked_at_and_nothing_twice(tiny, monkeypatch, attack):
     choice, looked = Attempt.choice, {}
 
@@ -430,7 +375,9 @@ def test_the_loss_of_the_true_prompt_is_that_of_the_model(tiny):
 
 def test_evaluation_seeds_are_kept_and_nothing_is_changed(tiny):
     before = {name: weight.clone() for name, weight in tiny.named_parameters()}
-    first, second, other = (small().attack(target_of(tiny), PLAIN, generator(seed)) for seed in (1, 1, 2))
+    first, second, other = (
+        unlearndiffatk().attack(target_of(tiny), PLAIN, generator(seed)) for seed in (1, 1, 2)
+    )
     assert first == second
     assert first.prompts.prompts != other.prompts.prompts
     assert first.prompts.seeds == PLAIN.seeds
@@ -456,11 +403,13 @@ def test_gradients_go_through_the_erased_weights(tiny):
             return found
 
     search = Watching(lr=0.1, weight_decay=0.1, init="uniform")
-    small(search=search).attack(target_of(tiny), PLAIN, generator(3))
+    unlearndiffatk(search=search).attack(target_of(tiny), PLAIN, generator(3))
     assert min(gradients) > 0
     gradients.clear()
     with pytest.warns(UserWarning, match="UnlearnDiffAtk has no gradient in the tokens"):
-        small(search=search).attack(target_of(tiny, erasure=Erasure(weights=weights)), PLAIN, generator(3))
+        unlearndiffatk(search=search).attack(
+            target_of(tiny, erasure=Erasure(weights=weights)), PLAIN, generator(3)
+        )
     assert max(gradients) == 0
 
 
@@ -469,23 +418,25 @@ def test_a_guard_is_refused(tiny):
     with pytest.raises(
         IncompatibleError, match="UnlearnDiffAtk needs gradients, and this method acts while images are drawn"
     ):
-        small().attack(target, PLAIN, generator(0))
+        unlearndiffatk().attack(target, PLAIN, generator(0))
 
 
 def test_too_long_a_prompt_is_said(tiny):
     long = PromptSet("attack:x", ("a church " * 36,), (5,), ("",), ("red",))
     with pytest.raises(ConfigError, match="token"):
-        small(space=AddedTokens(place="prefix", tokens=20)).attack(target_of(tiny), long, generator(0))
+        unlearndiffatk(space=AddedTokens(place="prefix", tokens=20)).attack(
+            target_of(tiny), long, generator(0)
+        )
 
 
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        (lambda: small(looks=0), "looks: must be at least 1"),
-        (lambda: small(confirm=-1), "confirm: must be at least 0"),
-        (lambda: small(choose="best"), "choose: Unknown choice 'best'"),
-        (lambda: replace(small().objective, least=1.0), "least: must be from 0 to below 1"),
-        (lambda: replace(small().objective, together=0), "together: must be at least 1"),
+        (lambda: unlearndiffatk(looks=0), "looks: must be at least 1"),
+        (lambda: unlearndiffatk(confirm=-1), "confirm: must be at least 0"),
+        (lambda: unlearndiffatk(choose="best"), "choose: Unknown choice 'best'"),
+        (lambda: replace(unlearndiffatk().objective, least=1.0), "least: must be from 0 to below 1"),
+        (lambda: replace(unlearndiffatk().objective, together=0), "together: must be at least 1"),
         (
             lambda: NoiseMatching(against="x", timesteps="uniform", least=0.0, draws=1, together=1, images=1),
             "against: Unknown against",
@@ -508,7 +459,7 @@ def test_refuses_settings_that_mean_nothing(build, said):
 
 def test_the_objective_is_compared_on_the_same_draws(tiny):
     """What is reported for the start and the end is the loss of these tokens on fixed draws."""
-    attack = small(looks=3, steps=4)
+    attack = unlearndiffatk(looks=3, steps=4)
     found = attack.attack(target_of(tiny), PLAIN, generator(0))
     again = attack.attack(target_of(tiny), PLAIN, generator(0))
     assert found.objective == again.objective

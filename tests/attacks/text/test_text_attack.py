@@ -5,80 +5,49 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import attack_cases
 import pytest
 import torch
+from attack_cases import mma, ringabell
 from golden_cases import golden_case, relative
 
 from unlearn.attacks.attack import Target
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.spaces import AddedTokens, concept_words, content, parts, stable_words
 from unlearn.attacks.text.coordinate_gradient import CoordinateGradient
+from unlearn.attacks.text.encoded import Encoded, Read
 from unlearn.attacks.text.genetic import Genetic, crossed, mutated
-from unlearn.attacks.text.text_attack import Encoded, MMADiffusion, Read, RingABell
 from unlearn.attacks.text.text_objectives import EndCosine, ShiftedEmbedding, direction
-from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
+from unlearn.concepts.concept import PromptSet
 from unlearn.models.erasure import Erasure
-from unlearn.models.sampling import Sampler
 from unlearn.seeding import generator
 
-PLAIN = PromptSet(
-    "attack:x", ("a church", "a photo of a church", "a cat"), (5, 6, 7), ("",) * 3, ("red",) * 3
-)
+PLAIN = replace(attack_cases.PLAIN, prompts=("a church", "a photo of a church", "a cat"))
 
 
 def target_of(model, concepts=None, erasure=None) -> Target:
-    red = Concept(
-        kind="object",
+    """Nobody judges."""
+    own = attack_cases.target_of(
+        model,
+        erasure=erasure,
         phrases=["church", "house of the cat"],
         anchor="dog",
-        retain=[],
-        prompts=None,
-        detector="red",
-        labels=["red"],
         templates=["{}", "a photo of {a}"],
     )
-    sampler = Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
-    return Target(model, erasure or Erasure(), concepts or ConceptSet(erase={"red": red}), {}, sampler)
-
-
-def ringabell(**changes) -> RingABell:
-    settings = {
-        "prompts": 3,
-        "looks": 0,
-        "space": AddedTokens(place="replace", tokens=3),
-        "objective": ShiftedEmbedding(strength=1.0, sentences=None),
-        "search": Genetic(rounds=6, patience=6, population=12, crossover=0.5, mutation=0.5),
-        "vocabulary": "words",
-        "banned": False,
-        "batch_size": 64,
-    }
-    return RingABell(**{**settings, **changes})
-
-
-def mma(**changes) -> MMADiffusion:
-    settings = {
-        "prompts": 3,
-        "looks": 0,
-        "space": AddedTokens(place="replace", tokens=3),
-        "objective": EndCosine(),
-        "search": CoordinateGradient(rounds=6, patience=6, candidates=12, top=8, starts=1),
-        "vocabulary": "parts",
-        "banned": True,
-        "batch_size": 64,
-    }
-    return MMADiffusion(**{**settings, **changes})
+    return replace(own, concepts=concepts or own.concepts, detectors={})
 
 
 BOTH = pytest.mark.parametrize("attack", [ringabell(), mma()], ids=["ringabell", "mma"])
 
 
-def draws(listed, per_hit):
-    """The numbers of the authors' runs: one chance for each, and more for those that it hits."""
-    rows = iter(listed)
+def hits(listed, rate, spared):
+    """Which of the authors' chances were below ``rate``, and the two numbers drawn there; else ``spared``."""
+    rows, found = iter(listed), []
     while (first := next(rows, None)) is not None:
         kind, chance = first
         assert kind == "random"
-        yield chance, per_hit(chance, rows)
+        found.append((chance < rate, [next(rows)[1][0] for _ in range(2)] if chance < rate else spared))
+    return torch.tensor([hit for hit, _ in found]), *torch.tensor([numbers for _, numbers in found]).T
 
 
 @pytest.mark.golden
@@ -110,29 +79,13 @@ def test_matches_a_generation_of_the_authors(golden, golden_tiny):
     assert order.tolist() == outputs["order"]
     survivors = tensors["population"][order[: inputs["population_size"] // 2]]
 
-    rate = inputs["crossover_rate"]
-    listed = list(
-        draws(
-            inputs["crossover_draws"],
-            lambda chance, rows: [next(rows)[1][0] for _ in range(2)] if chance < rate else [0, 1],
-        )
-    )
-    crossing = torch.tensor([chance < rate for chance, _ in listed])
-    mates, cuts = torch.tensor([numbers for _, numbers in listed]).T
+    crossing, mates, cuts = hits(inputs["crossover_draws"], inputs["crossover_rate"], [0, 1])
     family = crossed(survivors, crossing, mates, cuts)
     assert torch.equal(family, tensors["after_crossover"])
     parents = torch.tensor([first for hit in crossing.tolist() for first in ([1, 0, 0] if hit else [1])]) > 0
     assert torch.equal(family[parents], survivors)
 
-    rate = inputs["mutate_rate"]
-    listed = list(
-        draws(
-            inputs["mutation_draws"],
-            lambda chance, rows: [next(rows)[1][0] for _ in range(2)] if chance < rate else [0, 0],
-        )
-    )
-    changing = torch.tensor([chance < rate for chance, _ in listed])
-    places, words = torch.tensor([numbers for _, numbers in listed]).T
+    changing, places, words = hits(inputs["mutation_draws"], inputs["mutate_rate"], [0, 0])
     family = mutated(family, changing, places, words.to(family.dtype))
     assert torch.equal(family, tensors["after_mutation"])
     # The authors' survivors are changed in place: what is kept of them is what a mutation made of them.

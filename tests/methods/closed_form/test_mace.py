@@ -583,7 +583,7 @@ def test_the_release_multiplies_the_prior_by_itself():
         ("kinds.object.fuse_prior=-1", "fuse_prior: must be a number from 0 up"),
         ("relative_ridge=-1", "relative_ridge: must be a number from 0 up"),
         ("rank=0", "rank: must be at least 1"),
-        ("clip_norm=0", "clip_norm: must be above 0"),
+        ("clip_norm=0", "clip_norm: must be a number above 0"),
     ],
 )
 def test_wrong_values(override, message):

@@ -61,7 +61,7 @@ def test_directions_are_those_of_a_gram_matrix():
         ({"count": -1}, "count: must be at least 0"),
         ({"cosine": [0.9, 0.8]}, "cosine: must be two numbers from -1 to 1, the lower first"),
         ({"cosine": [0.9]}, "cosine: must be two numbers"),
-        ({"distance": 0.0}, "distance: must be above 0"),
+        ({"distance": 0.0}, "distance: must be a number above 0"),
         ({"distance": 0.1}, r"distance: must be at least 0.2 to allow a cosine of 0.98, got 0.1"),
     ],
 )

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import pytest
 import torch
-from method_cases import concept_set, configured, relative
+from method_cases import concept_set, configured, interrupted, relative
 
 from unlearn.errors import ConfigError
 from unlearn.methods.closed_form.realera.alignment import Alignment, moved
@@ -16,7 +16,6 @@ from unlearn.methods.closed_form.realera.neighbours import Shell
 from unlearn.methods.closed_form.realera.realera import RealEra
 from unlearn.methods.closed_form.solver import TextRows
 from unlearn.methods.closed_form.uce import Rows
-from unlearn.methods.method import Meter
 from unlearn.models.model import Conditioning
 from unlearn.models.weights.adapters import adapted
 from unlearn.models.weights.parameters import matching, select
@@ -245,27 +244,8 @@ def test_no_forward_is_wasted(tiny, context):
     assert tiny.forwards - before == images + training
 
 
-def test_interrupted_and_resumed_is_undisturbed(tiny, tmp_path, context, monkeypatch):
-    monkeypatch.setattr("unlearn.methods.training.loop.CHECKPOINT_SECONDS", 0)
-    method = small()
-
-    def run(name: str, stop: int | None = None):
-        def log(values, step):
-            if step == stop and "loss" in values:
-                raise KeyboardInterrupt
-
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        meter = Meter(tiny)
-        own = replace(context, scratch=folder, log=log, meter=meter)
-        return method.erase(tiny, concept_set("church", "a cat"), own), meter.read()["forwards"]
-
-    undisturbed, forwards = run("a")
-    with pytest.raises(KeyboardInterrupt):
-        run("b", 2)
-    resumed, counted = run("b")
-    assert counted == forwards
-    assert all(torch.equal(resumed.weights[key], undisturbed.weights[key]) for key in undisturbed.weights)
+def test_interrupted_and_resumed_is_undisturbed(tiny, tmp_path, monkeypatch):
+    interrupted(tiny, small(), concept_set("church", "a cat"), tmp_path, monkeypatch, 2, says="loss")
 
 
 def test_it_says_that_it_is_reconstructed():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from method_cases import concept_set, configured, golden_case, relative
-from test_uce import pairs
+from method_cases import concept_set, configured, golden_case, pairs, relative
 
 from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ConfigError
@@ -211,7 +210,7 @@ def test_an_unknown_kind_needs_epochs_and_mu(tiny, context):
         ("kinds.nudity.epochs=-1", "epochs: must be at least 0"),
         ("mu=-1", "mu: must be a number from 0 up"),
         ("ridge=-1", "ridge: must be a number from 0 up"),
-        ("erase_scale=-1", "erase_scale: must be above 0"),
+        ("erase_scale=-1", "erase_scale: must be a number above 0"),
         ("embedding=regzero", "embedding: Unknown embedding 'regzero'. Did you mean 'close_regzero'"),
         ("start.technique=tensor", "start.technique: must be 'replace'"),
     ],

@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from method_cases import concept_set, configured, golden_case, relative
+from method_cases import concept_set, configured, golden_case, interrupted, relative
 
 from unlearn.concepts.concept import Concept, ConceptSet
 from unlearn.errors import ConfigError
 from unlearn.methods.closed_form.solver import TextRows, mean_gram
 from unlearn.methods.closed_form.trce import trce
 from unlearn.methods.closed_form.trce.steering import contrast, distance
-from unlearn.methods.method import Meter
 from unlearn.models.model import Conditioning
 from unlearn.models.weights.parameters import matching, select
 
@@ -327,28 +326,9 @@ def test_steering_moves_the_prediction_towards_the_anchor(tiny, context):
     assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
 
 
-def test_interrupted_and_resumed_is_undisturbed(tiny, tmp_path, context, monkeypatch):
-    monkeypatch.setattr("unlearn.methods.training.loop.CHECKPOINT_SECONDS", 0)
+def test_interrupted_and_resumed_is_undisturbed(tiny, tmp_path, monkeypatch):
     method = small(name="trce_released")
-
-    def run(name: str, stop: int | None = None):
-        def log(values, step):
-            if step == stop and "loss" in values:
-                raise KeyboardInterrupt
-
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        meter = Meter(tiny)
-        own = replace(context, scratch=folder, log=log, meter=meter)
-        return method.erase(tiny, concept_set("church"), own), meter.read()["forwards"]
-
-    undisturbed, forwards = run("a")
-    with pytest.raises(KeyboardInterrupt):
-        run("b", 2)
-    resumed, counted = run("b")
-    assert counted == forwards
-    assert all(torch.equal(resumed.weights[key], undisturbed.weights[key]) for key in undisturbed.weights)
-    assert resumed.history == undisturbed.history
+    interrupted(tiny, method, concept_set("church"), tmp_path, monkeypatch, 2, says="loss")
 
 
 @torch.no_grad()

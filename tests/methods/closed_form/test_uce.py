@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from method_cases import concept_set, configured, golden_case, relative
+from method_cases import concept_set, configured, golden_case, pairs, relative
 
-from unlearn.concepts.concept import Concept, ConceptSet
 from unlearn.methods.closed_form.solver import TextRows
 from unlearn.models.model import Conditioning
 from unlearn.models.weights.maps import compose
 
 CASES_2025 = ["object_preserve", "style_to_art", "style_to_empty", "object_expand_prompts", "multi_five"]
 CASES_2023 = ["object_retain", "style_to_empty", "tensor_technique"]
-
-
-def pairs(old: list[str], new: list[str], retain: list[str]) -> ConceptSet:
-    """One concept for each pair of phrase and anchor."""
-    shared = {"kind": "object", "retain": retain, "prompts": None, "detector": "judge", "labels": ["x"]}
-    concepts = {
-        f"{i}": Concept(phrases=[phrase], anchor=anchor, **shared)
-        for i, (phrase, anchor) in enumerate(zip(old, new, strict=True))
-    }
-    return ConceptSet(erase=concepts)
 
 
 def assert_edited(weights, case) -> None:
@@ -188,8 +177,8 @@ def test_the_two_releases_differ(tiny, context):
     [
         ("tokens=first", "tokens: Unknown tokens 'first'.*window"),
         ("technique=tensr", "Did you mean 'tensor'"),
-        ("templates=[photo]", "templates: needs at least one"),
-        ("erase_scale=0", "erase_scale: must be above 0, got 0"),
+        ("templates=[photo]", "templates: each must be a text with {}"),
+        ("erase_scale=0", "erase_scale: must be a number above 0, got 0"),
         ("preserve_scale=-1", "preserve_scale: must be a number from 0 up"),
         ("ridge=-1", "ridge: must be a number from 0 up"),
     ],

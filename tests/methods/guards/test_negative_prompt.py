@@ -62,7 +62,7 @@ def test_more_than_the_text_encoder_reads_is_refused(tiny, context):
         ({"nudty": ["x"]}, "{}", "phrases: Unknown kind of concept 'nudty'. Did you mean 'nudity'"),
         ({"nudity": []}, "{}", r"phrases.nudity: needs at least one, and none may be empty, got \[\]"),
         ({"nudity": ["x", " "]}, "{}", "phrases.nudity: needs at least one, and none may be empty"),
-        ({}, "a photo", "template: needs {} or {a} for the phrase, got 'a photo'"),
+        ({}, "a photo", "template: must be a text with {} or {a}, got 'a photo'"),
     ],
 )
 def test_wrong_words(phrases, template, message):

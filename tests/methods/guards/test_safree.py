@@ -310,7 +310,7 @@ def test_of_several_kinds_the_longer_guard_counts(tiny, context):
         ("alpha=-1", "alpha: must be a number from 0 up, got -1.0"),
         (f"alpha={math.nan}", "alpha: must be a number from 0 up, got nan"),
         ("limit=-1", "limit: must be at least 0, got -1"),
-        ("last_step=-1", "last_step: must be at least 0, got -1"),
+        ("last_step=-1", "last_step: must be at least 0, or null, got -1"),
         ("re_attention=[1]", r"re_attention: must be two numbers from 0 to 1, got \[1.0\]"),
         ("re_attention=[1,2]", r"re_attention: must be two numbers from 0 to 1, got \[1.0, 2.0\]"),
         ("kinds.style.steepness=0", "steepness: must be a number above 0, got 0.0"),

@@ -263,7 +263,7 @@ def test_a_concept_too_long_to_encode_is_refused(tiny, context):
         ("scale=inf", "scale: must be a number above 1, got inf"),
         ("threshold=nan", "threshold: must be a number, got nan"),
         ("momentum_scale=2", "momentum_scale: must be from 0 to 1, got 2.0"),
-        ("momentum_decay=1", "momentum_decay: must be from 0 up and below 1, got 1.0"),
+        ("momentum_decay=1", "momentum_decay: must be from 0 to below 1, got 1.0"),
     ],
 )
 def test_wrong_values(override, message):

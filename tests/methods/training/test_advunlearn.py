@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from method_cases import concept_set, configured, golden_case, relative
+from method_cases import concept_set, configured, golden_case, interrupted, relative
 from tiny_checkpoint import tiny_settings, write_tiny
 from torch import nn
 
@@ -521,28 +521,8 @@ def test_captions_leave_out_the_concept(tiny, context, monkeypatch):
 
 @pytest.mark.parametrize("overrides", [(), ("attack.start=latest", "attack.every=2")])
 def test_interrupted_and_resumed_is_undisturbed(overrides, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearn.methods.training.loop.CHECKPOINT_SECONDS", 0)
     method, concepts = small("steps=6", *overrides), concept_set("church", "cat")
-
-    def run(name: str, stop: int | None = None):
-        def log(_values, step):
-            if step == stop:
-                raise KeyboardInterrupt
-
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        meter = Meter(tiny)
-        context = Context(seed=0, scratch=folder, log=log, progress=False, meter=meter)
-        return method.erase(tiny, concepts, context), meter.read()["forwards"]
-
-    undisturbed, forwards = run("a")
-    for stop in (1, 4):
-        with pytest.raises(KeyboardInterrupt):
-            run("b", stop)
-    resumed, counted = run("b")
-    assert counted == forwards
-    assert resumed.history == undisturbed.history
-    assert all(torch.equal(resumed.weights[key], undisturbed.weights[key]) for key in undisturbed.weights)
+    interrupted(tiny, method, concepts, tmp_path, monkeypatch, 1, 4)
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,11 @@ from importlib.resources import files
 
 import pytest
 import torch
-from method_cases import concept_set, configured
+from method_cases import concept_set, configured, interrupted
 from tiny_checkpoint import assert_untouched, state
 
 from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import IncompatibleError
-from unlearn.methods.method import Meter
 from unlearn.methods.training.duge.duge import DUGE, distance
 from unlearn.methods.training.duge.lessons import Batch, Course, Lesson
 from unlearn.models.erasure import Erasure
@@ -288,31 +287,11 @@ def test_what_the_regularisation_pulls_to(reference, tiny):
 
 
 @pytest.mark.parametrize("reference", ["original", "previous"])
-def test_interrupted_and_resumed_is_undisturbed(reference, tiny, tmp_path, context, monkeypatch):
-    monkeypatch.setattr("unlearn.methods.training.loop.CHECKPOINT_SECONDS", 0)
+def test_interrupted_and_resumed_is_undisturbed(reference, tiny, tmp_path, monkeypatch):
     method = small(f"reference={reference}")
     before, original = moved(tiny, method, by=0.01), state(tiny)
-
-    def run(name: str, stop: int | None = None):
-        def log(_values, step):
-            if step == stop:
-                raise KeyboardInterrupt
-
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        meter = Meter(tiny)
-        own = replace(context, scratch=folder, log=log, meter=meter)
-        return method.continued(tiny, line("cat"), own, before), meter.read()["forwards"]
-
-    undisturbed, forwards = run("a")
-    for stop in (2, 4):
-        with pytest.raises(KeyboardInterrupt):
-            run("b", stop)
+    interrupted(tiny, method, line("cat"), tmp_path, monkeypatch, 2, 4, before=before)
     assert_untouched(tiny, original)
-    resumed, counted = run("b")
-    assert counted == forwards
-    assert resumed.history == undisturbed.history
-    assert all(torch.equal(resumed.weights[key], undisturbed.weights[key]) for key in undisturbed.weights)
 
 
 def test_another_seed_another_result_and_storing_changes_nothing(tiny, context, tmp_path):

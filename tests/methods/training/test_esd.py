@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
-from method_cases import concept_set, configured, golden_case, relative
+from method_cases import concept_set, configured, golden_case, interrupted, relative
 
-from unlearn.methods.method import Context, Meter
 from unlearn.methods.training import esd
 from unlearn.models.sampling import sample
 from unlearn.models.weights.parameters import matching, select
@@ -129,29 +126,7 @@ def test_refreshed_latents_come_from_the_trained_weights_and_targets_from_the_or
 def test_interrupted_and_resumed_is_undisturbed(refresh, checkpointed, tiny, tmp_path, monkeypatch):
     """Also where the last checkpoint lies before the latents that were drawn last."""
     method, concepts = small("steps=6", f"refresh={refresh}"), concept_set("church", "cat")
-
-    def run(name: str, stop: int | None = None):
-        def log(_values, step):
-            monkeypatch.setattr(
-                "unlearn.methods.training.loop.CHECKPOINT_SECONDS", 0 if step < checkpointed else math.inf
-            )
-            if step == stop:
-                raise KeyboardInterrupt
-
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        meter = Meter(tiny)
-        context = Context(seed=0, scratch=folder, log=log, progress=False, meter=meter)
-        return method.erase(tiny, concepts, context), meter.read()["forwards"]
-
-    undisturbed, forwards = run("a")
-    for stop in (2, 4):
-        with pytest.raises(KeyboardInterrupt):
-            run("b", stop)
-    resumed, counted = run("b")
-    assert counted == forwards
-    assert [h["loss"] for h in resumed.history] == [h["loss"] for h in undisturbed.history]
-    assert all(torch.equal(resumed.weights[key], undisturbed.weights[key]) for key in undisturbed.weights)
+    interrupted(tiny, method, concepts, tmp_path, monkeypatch, 2, 4, until=checkpointed)
 
 
 @pytest.mark.parametrize(

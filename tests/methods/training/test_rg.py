@@ -190,8 +190,8 @@ def test_v_prediction(tmp_path, context):
         ("retain_batches=0", "retain_batches: must be at least 1"),
         ("sentences=0", "sentences: must be at least 1"),
         ("alpha=-1", "alpha: must be a number from 0 up"),
-        ("threshold=0", "threshold: must be above 0"),
-        ("cap=-1", "cap: must be above 0"),
+        ("threshold=0", "threshold: must be a number above 0"),
+        ("cap=-1", "cap: must be a number above 0"),
         ("partners=ancor", "partners: Unknown partners 'ancor'.*anchor"),
     ],
 )

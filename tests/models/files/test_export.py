@@ -17,6 +17,7 @@ from unlearn.models.files.export import export
 from unlearn.models.guards import Guard
 from unlearn.models.sampling import draw
 
+PROMPTS = ["a photo of a cat"]
 EDITED = (
     "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight",
     "text_encoder.encoder.layers.0.mlp.fc1.weight",
@@ -42,18 +43,16 @@ def exported(tiny, erasure, tmp_path_factory):
     return folder
 
 
-def test_plain_diffusers_draws_the_erased_models_images(tiny, erasure, exported):
+def drawn_by_diffusers(folder, lora=None) -> torch.Tensor:
     from diffusers import StableDiffusionPipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(exported)
+    pipe = StableDiffusionPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    settings = tiny_settings(exported).sampler
-    prompts = ["a photo of a cat"]
-    with tiny.erased(erasure):
-        ours = torch.cat(list(draw(tiny, prompts, [3], settings)))
-    (original,) = draw(tiny, prompts, [3], settings)
-    theirs = pipe(
-        prompts,
+    if lora:
+        pipe.load_lora_weights(lora)
+    settings = tiny_settings(folder).sampler
+    return pipe(
+        PROMPTS,
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance,
         height=32,
@@ -61,13 +60,20 @@ def test_plain_diffusers_draws_the_erased_models_images(tiny, erasure, exported)
         generator=torch.Generator().manual_seed(3),
         output_type="pt",
     ).images
-    assert torch.equal(ours, theirs)
-    assert not torch.allclose(ours, original, atol=1e-3)
+
+
+def drawn(model, erasure: Erasure, folder) -> torch.Tensor:
+    with model.erased(erasure):
+        return torch.cat(list(draw(model, PROMPTS, [3], tiny_settings(folder).sampler)))
+
+
+def test_plain_diffusers_draws_the_erased_models_images(tiny, erasure, exported):
+    ours = drawn(tiny, erasure, exported)
+    assert torch.equal(ours, drawn_by_diffusers(exported))
+    assert not torch.allclose(ours, drawn(tiny, Erasure(), exported), atol=1e-3)
 
 
 def test_a_map_as_a_lora_draws_the_same_images_in_plain_diffusers(tiny, tiny_folder, tmp_path):
-    from diffusers import StableDiffusionPipeline
-
     own = dict(tiny.named_parameters())
     names = [name for name in own if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))]
     generator = torch.Generator().manual_seed(0)
@@ -76,27 +82,9 @@ def test_a_map_as_a_lora_draws_the_same_images_in_plain_diffusers(tiny, tiny_fol
     mapped = Erasure(weights={name: (own[name].double() @ matrix).float() for name in names}, map=matrix)
     export(tiny, mapped, tmp_path / "lora", as_lora=True)
 
-    pipe = StableDiffusionPipeline.from_pretrained(tiny_folder)
-    pipe.set_progress_bar_config(disable=True)
-    settings = tiny_settings(tiny_folder).sampler
-
-    def drawn() -> torch.Tensor:
-        return pipe(
-            ["a photo of a cat"],
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance,
-            height=32,
-            width=32,
-            generator=torch.Generator().manual_seed(3),
-            output_type="pt",
-        ).images
-
-    plain = drawn()
-    pipe.load_lora_weights(tmp_path / "lora")
-    with tiny.erased(mapped):
-        ours = torch.cat(list(draw(tiny, ["a photo of a cat"], [3], settings)))
-    assert (drawn() - ours).abs().max() < 1e-4
-    assert (plain - ours).abs().max() > 1e-3
+    ours = drawn(tiny, mapped, tiny_folder)
+    assert (drawn_by_diffusers(tiny_folder, tmp_path / "lora") - ours).abs().max() < 1e-4
+    assert (drawn_by_diffusers(tiny_folder) - ours).abs().max() > 1e-3
     with safe_open(tmp_path / "lora" / "pytorch_lora_weights.safetensors", "pt") as file:
         ranks = {file.get_slice(key).get_shape()[0] for key in file.keys() if "lora_A" in key}  # noqa: SIM118
         assert ranks == {4}

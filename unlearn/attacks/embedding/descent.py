@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from unlearn.errors import unknown
 from unlearn.models.weights.gradients import gradients_of
+from unlearn.settings import Settings, setting
 
 RULES = ("adam", "sign")
 
 
 @dataclass(kw_only=True)
-class Descent:
+class Descent(Settings):
     """Goes down a loss of embeddings, in steps of Adam on its gradient or on the gradient's sign.
 
     Attributes:
@@ -29,22 +29,12 @@ class Descent:
         stale: Return the embeddings as they were before the last step; another of them.
     """
 
-    rule: str = "adam"
-    steps: int
-    lr: float
-    weight_decay: float = 0.0
+    rule: str = setting(default="adam", choices=RULES)
+    steps: int = setting(least=1)
+    lr: float = setting(above=0)
+    weight_decay: float = setting(default=0.0, least=0)
     accumulate: bool = False
     stale: bool = False
-
-    def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise ValueError(f"rule: {unknown('rule', self.rule, RULES)}")
-        if self.steps < 1:
-            raise ValueError(f"steps: must be at least 1, got {self.steps}")
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"lr: must be a number above 0, got {self.lr}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ValueError(f"weight_decay: must be a number from 0 up, got {self.weight_decay}")
 
     def descend(
         self,

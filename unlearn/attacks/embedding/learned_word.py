@@ -12,13 +12,13 @@ from torch import Tensor
 from unlearn.attacks.embedding.descent import Descent
 from unlearn.attacks.fitting import Fitting
 from unlearn.concepts.concept import Concept
-from unlearn.errors import unknown
 from unlearn.models.guards import Guard
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Place, Sampler, guided_prediction
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.words import Words, taught
 from unlearn.seeding import generator as seeded
+from unlearn.settings import Settings, setting
 
 STARTS = ("anchor", "mean")
 
@@ -30,7 +30,7 @@ PROBES = 32
 
 
 @dataclass(kw_only=True)
-class Recipe:
+class Recipe(Settings):
     """How words are learned.
 
     Attributes:
@@ -43,26 +43,13 @@ class Recipe:
         weight_decay: Share of ``lr`` by which the embeddings shrink each step.
     """
 
-    vectors: int
-    start: str
-    longest: float | None
-    steps: int
-    batch_size: int
-    lr: float
-    weight_decay: float
-
-    def __post_init__(self) -> None:
-        for key in ("vectors", "steps", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
-        if self.start not in STARTS:
-            raise ValueError(f"start: {unknown('start', self.start, STARTS)}")
-        if self.longest is not None and not 0 < self.longest < float("inf"):
-            raise ValueError(f"longest: must be a number above 0, or null for none, got {self.longest}")
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"lr: must be a number above 0, got {self.lr}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ValueError(f"weight_decay: must be a number from 0 up, got {self.weight_decay}")
+    vectors: int = setting(least=1)
+    start: str = setting(choices=STARTS)
+    longest: float | None = setting(above=0, null="none")
+    steps: int = setting(least=1)
+    batch_size: int = setting(least=1)
+    lr: float = setting(above=0)
+    weight_decay: float = setting(least=0)
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,18 @@ from unlearn.attacks.findings import Finding, gathered, judged, kept
 from unlearn.attacks.fitting import Fitting
 from unlearn.attacks.gradient.attempts import CHOICES, Attempt
 from unlearn.attacks.gradient.noise_matching import Bank, Case, NoiseMatching
-from unlearn.attacks.gradient.token_searches import NearestTokens, TokenDistributions, Tokens
+from unlearn.attacks.gradient.token_searches import Tokens
 from unlearn.attacks.layout import Layout
 from unlearn.attacks.prompt_attack import unseen_seed
 from unlearn.attacks.spaces import AddedTokens, content, stable_words
 from unlearn.concepts.concept import PromptSet
-from unlearn.errors import UnlearnWarning, unknown
+from unlearn.errors import UnlearnWarning
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.seeding import derive_seed
 from unlearn.seeding import generator as seeded
+from unlearn.settings import setting
 
 #: Draws on which the objective is compared between the start and the end.
 PROBES = 4
@@ -62,21 +63,12 @@ class GradientAttack(Attack):
     space: AddedTokens
     objective: NoiseMatching
     search: Any
-    looks: int
-    steps: int
-    choose: str
-    images: int
-    confirm: int
-    batch_size: int
-
-    def __post_init__(self) -> None:
-        if self.choose not in CHOICES:
-            raise ValueError(f"choose: {unknown('choice', self.choose, CHOICES)}")
-        if self.confirm < 0:
-            raise ValueError(f"confirm: must be at least 0, got {self.confirm}")
-        for key in ("prompts", "looks", "steps", "images", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+    looks: int = setting(least=1)
+    steps: int = setting(least=1)
+    choose: str = setting(choices=CHOICES, kind="choice")
+    images: int = setting(least=1)
+    confirm: int = setting(least=0, unit="images")
+    batch_size: int = setting(least=1)
 
     def _within(self, budget: int, sampler: Sampler, prompts: PromptSet) -> GradientAttack:  # noqa: ARG002
         looks = range(1, self.looks + 1)
@@ -290,39 +282,3 @@ def _encoded(model: DiffusionModel, layouts: Sequence[Layout], added: Tensor) ->
     ends = torch.tensor([layout.end for layout in layouts], device=base.device)
     index = (torch.arange(len(base), device=base.device)[:, None], places)
     return model.encode_embeddings(torch.index_put(base, index, added.to(base.dtype)), ends)
-
-
-@dataclass(kw_only=True)
-class UnlearnDiffAtk(GradientAttack):
-    """Tokens before the prompt that make the erased model its own classifier of the concept.
-
-    It departs from the authors' code in what its numbers should not depend on: noise is drawn anew in each
-    step where the code repeats forty draws, images are drawn with seeds that the evaluation does not use, and
-    only whole words are chosen, which survive being written.
-
-    References:
-        | To Generate or Not? Safety-Driven Unlearned Diffusion Models Are Still Easy to Generate Unsafe
-        | Images ... For Now (Zhang et al., 2023)
-        | https://arxiv.org/abs/2310.11868
-    """
-
-    paper: ClassVar[str] = "2310.11868"
-    search: TokenDistributions
-
-
-@dataclass(kw_only=True)
-class P4D(GradientAttack):
-    """Tokens under which the erased model predicts what the original does for the plain prompt.
-
-    The authors choose among looks by the likeness of images; here the detector chooses, as for all attacks.
-    Theirs ask the original model in every step, on one image, with a context that is padded otherwise than
-    the prompt that is drawn; here its predictions are taken once.
-
-    References:
-        | Prompting4Debugging: Red-Teaming Text-to-Image Diffusion Models by Finding Problematic Prompts
-        | (Chin et al., 2023)
-        | https://arxiv.org/abs/2309.06135
-    """
-
-    paper: ClassVar[str] = "2309.06135"
-    search: NearestTokens

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from unlearn.attacks.attack import Target, aimed
-from unlearn.errors import UnlearnWarning, unknown
+from unlearn.errors import UnlearnWarning
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler, sample
 from unlearn.seeding import derive_seed, generator
+from unlearn.settings import Settings, setting
 
 AGAINST = ("noise", "original")
 TIMESTEPS = ("ascending", "uniform")
@@ -37,7 +38,7 @@ class Case:
 
 
 @dataclass(kw_only=True)
-class NoiseMatching:
+class NoiseMatching(Settings):
     r"""The distance of the erased model's prediction from what would make an image of the concept.
 
     With :math:`x_t` an image :math:`x_0` of the concept, drawn by the original model, with noise
@@ -60,24 +61,12 @@ class NoiseMatching:
         images: Images that the original model draws of each plain prompt, of which the detector chooses one.
     """
 
-    against: str
-    timesteps: str
-    least: float
-    draws: int | None
-    together: int
-    images: int
-
-    def __post_init__(self) -> None:
-        for key, known in (("against", AGAINST), ("timesteps", TIMESTEPS)):
-            if getattr(self, key) not in known:
-                raise ValueError(f"{key}: {unknown(key, getattr(self, key), known)}")
-        if self.draws is not None and self.draws < 1:
-            raise ValueError(f"draws: must be at least 1, got {self.draws}")
-        if not 0 <= self.least < 1:
-            raise ValueError(f"least: must be from 0 to below 1, got {self.least}")
-        for key in ("together", "images"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+    against: str = setting(choices=AGAINST)
+    timesteps: str = setting(choices=TIMESTEPS)
+    least: float = setting(least=0, below=1)
+    draws: int | None = setting(least=1)
+    together: int = setting(least=1)
+    images: int = setting(least=1)
 
     def different(self, steps: int) -> int:
         """How many different draws so many steps take."""

@@ -14,12 +14,12 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
-from unlearn.errors import unknown
+from unlearn.settings import Settings, setting
 
 STARTS = ("uniform", "random")
 
 
-class TokenSearch(ABC):
+class TokenSearch(Settings, ABC):
     """How tokens are chosen by gradients."""
 
     @abstractmethod
@@ -91,17 +91,9 @@ class TokenDistributions(TokenSearch):
         init: ``uniform``, or ``random`` numbers that are projected.
     """
 
-    lr: float
-    weight_decay: float
-    init: str
-
-    def __post_init__(self) -> None:
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"lr: must be a number above 0, got {self.lr}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ValueError(f"weight_decay: must be a number from 0 up, got {self.weight_decay}")
-        if self.init not in STARTS:
-            raise ValueError(f"init: {unknown('start', self.init, STARTS)}")
+    lr: float = setting(above=0)
+    weight_decay: float = setting(least=0)
+    init: str = setting(choices=STARTS, kind="start")
 
     def start(self, table: Tensor, tokens: int, generators: Sequence[Generator]) -> Tokens:
         """Distributions with shape :math:`(B, K, V)`."""
@@ -166,14 +158,8 @@ class NearestTokens(TokenSearch):
         weight_decay: Share of ``lr`` by which the embeddings shrink each step.
     """
 
-    lr: float
-    weight_decay: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"lr: must be a number above 0, got {self.lr}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ValueError(f"weight_decay: must be a number from 0 up, got {self.weight_decay}")
+    lr: float = setting(above=0)
+    weight_decay: float = setting(least=0)
 
     def start(self, table: Tensor, tokens: int, generators: Sequence[Generator]) -> Tokens:
         """Embeddings with shape :math:`(B, K, E)`."""

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from unlearn.attacks.text.text_search import Hunt, TextSearch
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -38,20 +39,14 @@ class CoordinateGradient(TextSearch):
 
     guided: ClassVar[bool] = True
 
-    candidates: int
-    top: int
-    starts: int
+    candidates: int = setting(least=1)
+    top: int = setting(least=1)
+    starts: int = setting(least=1)
 
     @property
     def beginnings(self) -> int:
         """As many as there are starts."""
         return self.starts
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("candidates", "top", "starts"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
 
     def start(self, words: int, tokens: int, generator: Generator) -> Hunt:
         """Random words."""

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from unlearn.attacks.text.text_search import Hunt, TextSearch
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -30,17 +31,9 @@ class Genetic(TextSearch):
         mutation: Probability that a member has a word replaced.
     """
 
-    population: int
-    crossover: float
-    mutation: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.population < 2:
-            raise ValueError(f"population: must be at least 2, got {self.population}")
-        for key in ("crossover", "mutation"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"{key}: must be from 0 to 1, got {getattr(self, key)}")
+    population: int = setting(least=2)
+    crossover: float = setting(least=0, most=1)
+    mutation: float = setting(least=0, most=1)
 
     def start(self, words: int, tokens: int, generator: Generator) -> Hunt:
         """A random population."""

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from unlearn.attacks.text.text_search import Hunt, TextSearch
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -20,12 +21,7 @@ class Greedy(TextSearch):
         candidates: Random words that are tried in the place; all there are, if fewer.
     """
 
-    candidates: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.candidates < 1:
-            raise ValueError(f"candidates: must be at least 1, got {self.candidates}")
+    candidates: int = setting(least=1)
 
     def start(self, words: int, tokens: int, generator: Generator) -> Hunt:
         """Random words."""

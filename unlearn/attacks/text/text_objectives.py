@@ -14,9 +14,10 @@ from unlearn.attacks.attack import Target
 from unlearn.attacks.spaces import content
 from unlearn.concepts.concept import PromptSet
 from unlearn.models.model import DiffusionModel
+from unlearn.settings import Settings, setting
 
 
-class TextObjective(ABC):
+class TextObjective(Settings, ABC):
     """What is compared of an encoded candidate, and with what."""
 
     @abstractmethod
@@ -65,14 +66,8 @@ class ShiftedEmbedding(TextObjective):
         sentences: In how many sentences each phrase is paired; None for all that there are.
     """
 
-    strength: float
-    sentences: int | None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.strength < float("inf"):
-            raise ValueError(f"strength: must be a number from 0 up, got {self.strength}")
-        if self.sentences is not None and self.sentences < 1:
-            raise ValueError(f"sentences: must be at least 1, got {self.sentences}")
+    strength: float = setting(least=0)
+    sentences: int | None = setting(least=1)
 
     def goals(self, target: Target, prompts: PromptSet) -> Tensor:
         """With shape :math:`(P, L, D)`."""

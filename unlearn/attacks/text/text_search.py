@@ -17,6 +17,8 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from unlearn.settings import Settings, setting
+
 
 class Losses(ABC):
     """The loss of candidates for some prompts; a candidate is a row of positions in the vocabulary."""
@@ -43,7 +45,7 @@ class Losses(ABC):
 
 
 @dataclass(kw_only=True)
-class TextSearch(ABC):
+class TextSearch(Settings, ABC):
     """How the next candidates are chosen.
 
     Attributes:
@@ -54,13 +56,8 @@ class TextSearch(ABC):
 
     guided: ClassVar[bool] = False
 
-    rounds: int
-    patience: int
-
-    def __post_init__(self) -> None:
-        for key in ("rounds", "patience"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+    rounds: int = setting(least=1)
+    patience: int = setting(least=1)
 
     @property
     def beginnings(self) -> int:

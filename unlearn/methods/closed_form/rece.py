@@ -18,6 +18,7 @@ from unlearn.models.erasure import Erasure
 from unlearn.models.model import DiffusionModel
 from unlearn.models.weights.maps import apply_map
 from unlearn.models.weights.parameters import select
+from unlearn.settings import Settings, setting
 
 #: What mu pulls the reviving embedding to, and whether it pulls its outputs to the concept's.
 EMBEDDINGS = {
@@ -30,7 +31,7 @@ EMBEDDINGS = {
 
 
 @dataclass(kw_only=True)
-class Hardening:
+class Hardening(Settings):
     r"""How hard one kind of concept is worked on.
 
     Attributes:
@@ -38,14 +39,8 @@ class Hardening:
         mu: :math:`\mu`, which keeps the reviving embedding short.
     """
 
-    epochs: int
-    mu: float
-
-    def __post_init__(self) -> None:
-        if self.epochs < 0:
-            raise ValueError(f"epochs: must be at least 0, got {self.epochs}")
-        if not 0 <= self.mu < float("inf"):
-            raise ValueError(f"mu: must be a number from 0 up, got {self.mu}")
+    epochs: int = setting(least=0)
+    mu: float = setting(least=0)
 
 
 @dataclass(kw_only=True)
@@ -96,26 +91,16 @@ class RECE(Method):
     parameters: list[str]
     start: UCE | None
     kinds: dict[str, Hardening]
-    epochs: int | None = None
-    mu: float | None = None
-    embedding: str
+    epochs: int | None = setting(default=None, least=0)
+    mu: float | None = setting(default=None, least=0)
+    embedding: str = setting(choices=EMBEDDINGS)
     retain_empty: bool
-    erase_scale: float
-    preserve_scale: float
-    ridge: float
+    erase_scale: float = setting(above=0)
+    preserve_scale: float = setting(least=0)
+    ridge: float = setting(least=0)
 
     def __post_init__(self) -> None:
-        if self.epochs is not None and self.epochs < 0:
-            raise ValueError(f"epochs: must be at least 0, got {self.epochs}")
-        if self.mu is not None and not 0 <= self.mu < float("inf"):
-            raise ValueError(f"mu: must be a number from 0 up, got {self.mu}")
-        if self.embedding not in EMBEDDINGS:
-            raise ValueError(f"embedding: {unknown('embedding', self.embedding, EMBEDDINGS)}")
-        if self.erase_scale <= 0:
-            raise ValueError(f"erase_scale: must be above 0, got {self.erase_scale}")
-        for key in ("preserve_scale", "ridge"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                raise ValueError(f"{key}: must be a number from 0 up, got {getattr(self, key)}")
+        super().__post_init__()
         if self.start is not None and self.start.technique != "replace":
             raise ValueError(f"start.technique: must be 'replace', got '{self.start.technique}'")
 

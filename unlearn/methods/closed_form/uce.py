@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.errors import unknown
 from unlearn.methods.closed_form.solver import Solution, TextRows, condensed, relative_distance, solve
 from unlearn.methods.method import Context, Method, finished, without_retained
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import DiffusionModel
 from unlearn.models.weights.maps import apply_map
 from unlearn.models.weights.parameters import select
+from unlearn.settings import setting
 
 TOKENS = ("last", "window")
 TECHNIQUES = ("replace", "tensor")
@@ -80,26 +80,13 @@ class UCE(Method):
 
     parameters: list[str]
     guide: str | None = None
-    tokens: str
-    technique: str
-    templates: list[str]
+    tokens: str = setting(choices=TOKENS)
+    technique: str = setting(choices=TECHNIQUES)
+    templates: list[str] = setting(shape="some", contains=("{}",))
     retain_empty: bool
-    erase_scale: float
-    preserve_scale: float | None
-    ridge: float
-
-    def __post_init__(self) -> None:
-        for key, known in (("tokens", TOKENS), ("technique", TECHNIQUES)):
-            if getattr(self, key) not in known:
-                raise ValueError(f"{key}: {unknown(key, getattr(self, key), known)}")
-        if not self.templates or not all("{}" in template for template in self.templates):
-            raise ValueError(f"templates: needs at least one, each with {{}}, got {self.templates}")
-        if self.erase_scale <= 0:
-            raise ValueError(f"erase_scale: must be above 0, got {self.erase_scale}")
-        for key in ("preserve_scale", "ridge"):
-            value = getattr(self, key)
-            if value is not None and not 0 <= value < float("inf"):
-                raise ValueError(f"{key}: must be a number from 0 up, got {value}")
+    erase_scale: float = setting(above=0)
+    preserve_scale: float | None = setting(least=0)
+    ridge: float = setting(least=0)
 
     @property
     def reads(self) -> frozenset[str]:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.methods.guards.wording import Wording
-from unlearn.methods.method import Context, Method, of_other_kinds
+from unlearn.methods.guards.wording import WordedMethod
+from unlearn.methods.method import Context
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard
 from unlearn.models.model import DiffusionModel
 
 
 @dataclass(kw_only=True)
-class NegativePrompt(Method):
+class NegativePrompt(WordedMethod):
     r"""Guides away from the concept instead of away from the empty prompt.
 
     .. math:: \hat\epsilon = \epsilon_n + s \, (\epsilon_c - \epsilon_n)
@@ -29,20 +29,7 @@ class NegativePrompt(Method):
     """
 
     paper: ClassVar[str] = ""
-    continues: ClassVar[bool] = False
-    random: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
-
-    wording: Wording
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """The kind, which the wording may depend on."""
-        return frozenset({"kind"})
-
-    def idle(self, concepts: ConceptSet) -> dict[str, str]:
-        """Words for other kinds."""
-        return of_other_kinds("wording.phrases", self.wording.phrases, concepts)
 
     def erase(self, model: DiffusionModel, concepts: ConceptSet, context: Context) -> Erasure:
         """Words the negative prompt."""

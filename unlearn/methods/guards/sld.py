@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
@@ -11,15 +10,16 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.methods.guards.wording import Wording
-from unlearn.methods.method import Context, Method, of_other_kinds
+from unlearn.methods.guards.wording import WordedMethod
+from unlearn.methods.method import Context
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard, Step
 from unlearn.models.model import Conditioning, DiffusionModel
+from unlearn.settings import Settings, setting
 
 
 @dataclass(kw_only=True)
-class Push:
+class Push(Settings):
     r"""How hard, where and when a prediction is pushed away from the concept.
 
     Attributes:
@@ -30,25 +30,11 @@ class Push:
         momentum_decay: :math:`\beta_m`, from 0 up and below 1, what is left of that after a step.
     """
 
-    warmup: int
-    scale: float
-    threshold: float
-    momentum_scale: float
-    momentum_decay: float
-
-    def __post_init__(self) -> None:
-        if self.warmup < 0:
-            raise ValueError(f"warmup: must be at least 0, got {self.warmup}")
-        if not 1 < self.scale < float("inf"):
-            raise ValueError(
-                f"scale: must be a number above 1, got {self.scale}; up to 1 the released code does nothing"
-            )
-        if math.isnan(self.threshold):
-            raise ValueError(f"threshold: must be a number, got {self.threshold}")
-        if not 0 <= self.momentum_scale <= 1:
-            raise ValueError(f"momentum_scale: must be from 0 to 1, got {self.momentum_scale}")
-        if not 0 <= self.momentum_decay < 1:
-            raise ValueError(f"momentum_decay: must be from 0 up and below 1, got {self.momentum_decay}")
+    warmup: int = setting(least=0, unit="denoising steps")
+    scale: float = setting(above=1)
+    threshold: float = setting(infinite=True)
+    momentum_scale: float = setting(least=0, most=1)
+    momentum_decay: float = setting(least=0, below=1)
 
     def apply(
         self, conditional: Tensor, unconditional: Tensor, concept: Tensor, momentum: Tensor
@@ -71,7 +57,7 @@ class Push:
 
 
 @dataclass(kw_only=True)
-class SLD(Push, Method):
+class SLD(Push, WordedMethod):
     r"""Pushes every step's prediction away from the one under a safety concept.
 
     With :math:`\epsilon_\varnothing, \epsilon_c, \epsilon_S` the predictions without a prompt, with the
@@ -102,20 +88,11 @@ class SLD(Push, Method):
     """
 
     paper: ClassVar[str] = "2211.05105"
-    continues: ClassVar[bool] = False
-    random: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
-
-    wording: Wording
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """The kind, which the wording may depend on."""
-        return frozenset({"kind"})
 
     def idle(self, concepts: ConceptSet) -> dict[str, str]:
         """Words for other kinds, and how a momentum without weight decays."""
-        found = of_other_kinds("wording.phrases", self.wording.phrases, concepts)
+        found = super().idle(concepts)
         return (
             found
             if self.momentum_scale

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unlearn.concepts.concept import PROMPT_TEMPLATES, ConceptSet
 from unlearn.concepts.sentences import fill
-from unlearn.errors import ConfigError, unknown
+from unlearn.errors import ConfigError
+from unlearn.methods.method import Method, of_other_kinds
 from unlearn.models.model import DiffusionModel
+from unlearn.settings import Settings, setting
 
 
 @dataclass(kw_only=True)
-class Wording:
+class Wording(Settings):
     """How a concept is said to a guard.
 
     Attributes:
@@ -19,17 +22,10 @@ class Wording:
         template: What each phrase is put into: ``{}`` stands for it, ``{a}`` for it with its article.
     """
 
-    phrases: dict[str, list[str]]
-    template: str
-
-    def __post_init__(self) -> None:
-        for kind, phrases in self.phrases.items():
-            if kind not in PROMPT_TEMPLATES:
-                raise ValueError(f"phrases: {unknown('kind of concept', kind, PROMPT_TEMPLATES)}")
-            if not phrases or not all(phrase.strip() for phrase in phrases):
-                raise ValueError(f"phrases.{kind}: needs at least one, and none may be empty, got {phrases}")
-        if "{}" not in self.template and "{a}" not in self.template:
-            raise ValueError(f"template: needs {{}} or {{a}} for the phrase, got '{self.template}'")
+    phrases: dict[str, list[str]] = setting(
+        keys=PROMPT_TEMPLATES, kind="kind of concept", shape="some", filled=True
+    )
+    template: str = setting(contains=("{}", "{a}"))
 
     def of(self, concepts: ConceptSet) -> list[str]:
         """Every phrase to look out for, each once."""
@@ -52,3 +48,26 @@ class Wording:
         except ConfigError as error:
             raise ConfigError(f"method.wording: all phrases together make one prompt. {error}") from None
         return text
+
+
+@dataclass(kw_only=True)
+class WordedMethod(Method):
+    """A method that acts while sampling, on what it is told in words.
+
+    Attributes:
+        wording: How the concept is said.
+    """
+
+    continues: ClassVar[bool] = False
+    random: ClassVar[bool] = False
+
+    wording: Wording
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The kind, which the wording may depend on."""
+        return frozenset({"kind"})
+
+    def idle(self, concepts: ConceptSet) -> dict[str, str]:
+        """Words for other kinds."""
+        return of_other_kinds("wording.phrases", self.wording.phrases, concepts)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.errors import unknown
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.training.loop import Optimizer, fit
 from unlearn.methods.training.material.anchors import Anchors
@@ -19,6 +18,7 @@ from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.start_token import start_token_detached
 from unlearn.models.weights.parameters import Selection, matching, select
+from unlearn.settings import setting
 
 TARGETS = ("anchor", "noise")
 TEACHERS = ("trained", "original")
@@ -71,25 +71,15 @@ class ConceptAblation(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
     parameters: list[str]
-    target: str
-    teacher: str
-    prior_scale: float
-    images: int
+    target: str = setting(choices=TARGETS)
+    teacher: str = setting(choices=TEACHERS)
+    prior_scale: float = setting(least=0)
+    images: int = setting(least=1)
     negative_prompt: bool
-    steps: int
-    batch_size: int
+    steps: int = setting(least=1)
+    batch_size: int = setting(least=1)
     optimizer: Optimizer
     sampler: Sampler
-
-    def __post_init__(self) -> None:
-        for key, known in (("target", TARGETS), ("teacher", TEACHERS)):
-            if getattr(self, key) not in known:
-                raise ValueError(f"{key}: {unknown(key, getattr(self, key), known)}")
-        if not 0 <= self.prior_scale < float("inf"):
-            raise ValueError(f"prior_scale: must be a number from 0 up, got {self.prior_scale}")
-        for key in ("images", "steps", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
 
     @property
     def reads(self) -> frozenset[str]:

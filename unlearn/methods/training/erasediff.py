@@ -15,6 +15,7 @@ from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import Selection, matching, select
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -58,22 +59,13 @@ class EraseDiff(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
     parameters: list[str]
-    weight: float | None
-    eta: float
-    images: int
-    steps: int
-    batch_size: int
+    weight: float | None = setting(above=0)
+    eta: float = setting(above=0)
+    images: int = setting(least=1)
+    steps: int = setting(least=1)
+    batch_size: int = setting(least=1)
     optimizer: Optimizer
     sampler: Sampler
-
-    def __post_init__(self) -> None:
-        for key in ("weight", "eta"):
-            value = getattr(self, key)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{key}: must be a number above 0, got {value}")
-        for key in ("images", "steps", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
 
     def idle(self, concepts: ConceptSet) -> dict[str, str]:  # noqa: ARG002
         """:math:`\\eta` beside a constant weight."""

@@ -17,6 +17,7 @@ from unlearn.models.erasure import Erasure
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.parameters import Selection, select
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -65,23 +66,17 @@ class ESD(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
     parameters: list[str]
-    negative_guidance: float
-    steps: int
-    batch_size: int
-    states: int
-    refresh: int | None = None
+    negative_guidance: float = setting(least=0)
+    steps: int = setting(least=1)
+    batch_size: int = setting(least=1)
+    states: int = setting(least=1)
+    refresh: int | None = setting(default=None, least=1, unit="optimizer steps")
     erase_from: str | None = None
     optimizer: Optimizer
     sampler: Sampler
 
     def __post_init__(self) -> None:
-        if not 0 <= self.negative_guidance < float("inf"):
-            raise ValueError(f"negative_guidance: must be a number from 0 up, got {self.negative_guidance}")
-        for key in ("steps", "batch_size", "states"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
-        if self.refresh is not None and self.refresh < 1:
-            raise ValueError(f"refresh: must be at least 1, got {self.refresh}")
+        super().__post_init__()
         if self.states > self.sampler.steps:
             raise ValueError(f"states: a trajectory has {self.sampler.steps} steps, got {self.states}")
 

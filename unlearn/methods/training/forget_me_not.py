@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.errors import unknown
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.phrases import phrases
 from unlearn.methods.training.loop import Optimizer, fit
@@ -21,6 +20,7 @@ from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.attention import recorded
 from unlearn.models.weights.parameters import matching, select
+from unlearn.settings import setting
 
 ENDS = ("none", "first", "all")
 
@@ -66,19 +66,12 @@ class ForgetMeNot(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
     parameters: list[str]
-    ends: str
-    images: int
-    steps: int
-    batch_size: int
+    ends: str = setting(choices=ENDS)
+    images: int = setting(least=1)
+    steps: int = setting(least=1)
+    batch_size: int = setting(least=1)
     optimizer: Optimizer
     sampler: Sampler
-
-    def __post_init__(self) -> None:
-        if self.ends not in ENDS:
-            raise ValueError(f"ends: {unknown('ends', self.ends, ENDS)}")
-        for key in ("images", "steps", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
 
     @property
     def reads(self) -> frozenset[str]:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from unlearn.errors import ArtifactError, IncompatibleError, UnlearnError, unknown
+from unlearn.errors import ArtifactError, IncompatibleError, UnlearnError
 from unlearn.methods.method import Context, Meter
 from unlearn.models.weights.gradients import used_gradients
 from unlearn.models.weights.parameters import Selection
+from unlearn.settings import Settings, setting
 from unlearn.system import stopping
 from unlearn.system.writing import whole
 
@@ -28,7 +29,7 @@ ALGORITHMS = ("adam", "sgd")
 
 
 @dataclass(kw_only=True)
-class Optimizer:
+class Optimizer(Settings):
     """How gradients become steps.
 
     Attributes:
@@ -41,23 +42,12 @@ class Optimizer:
             of some released code, here to reproduce it.
     """
 
-    algorithm: str = "adam"
-    lr: float
-    warmup: int = 0
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
+    algorithm: str = setting(default="adam", choices=ALGORITHMS)
+    lr: float = setting(above=0)
+    warmup: int = setting(default=0, least=0, unit="optimizer steps")
+    weight_decay: float = setting(default=0.0, least=0)
+    clip_norm: float | None = setting(default=None, above=0)
     accumulate: bool = False
-
-    def __post_init__(self) -> None:
-        if self.algorithm not in ALGORITHMS:
-            raise ValueError(f"algorithm: {unknown('algorithm', self.algorithm, ALGORITHMS)}")
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"lr: must be a number above 0, got {self.lr}")
-        for key in ("warmup", "weight_decay"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                raise ValueError(f"{key}: must be a number from 0 up, got {getattr(self, key)}")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"clip_norm: must be above 0, got {self.clip_norm}")
 
     def of(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
         """The optimizer itself, for these parameters."""

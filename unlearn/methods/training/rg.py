@@ -8,7 +8,6 @@ from typing import ClassVar
 from torch import Generator, Tensor
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.errors import unknown
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.training.loop import Composed, Optimizer, fit
 from unlearn.methods.training.material.aligned import PARTNERS, Images, aligned, drawn
@@ -19,6 +18,7 @@ from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import Selection, matching, select
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -76,33 +76,18 @@ class RG(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
     parameters: list[str]
-    sentences: int | None
-    partners: str
-    images: int
-    alpha: float
+    sentences: int | None = setting(least=1)
+    partners: str = setting(choices=PARTNERS)
+    images: int = setting(least=1)
+    alpha: float = setting(least=0)
     restrict: bool
-    threshold: float | None
-    cap: float | None
-    steps: int
-    batch_size: int
-    retain_batches: int
+    threshold: float | None = setting(above=0)
+    cap: float | None = setting(above=0)
+    steps: int = setting(least=1)
+    batch_size: int = setting(least=1)
+    retain_batches: int = setting(least=1)
     optimizer: Optimizer
     sampler: Sampler
-
-    def __post_init__(self) -> None:
-        for key in ("images", "steps", "batch_size", "retain_batches"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
-        if self.sentences is not None and self.sentences < 1:
-            raise ValueError(f"sentences: must be at least 1, got {self.sentences}")
-        if not 0 <= self.alpha < float("inf"):
-            raise ValueError(f"alpha: must be a number from 0 up, got {self.alpha}")
-        for key in ("threshold", "cap"):
-            value = getattr(self, key)
-            if value is not None and not value > 0:
-                raise ValueError(f"{key}: must be above 0, got {value}")
-        if self.partners not in PARTNERS:
-            raise ValueError(f"partners: {unknown('partners', self.partners, PARTNERS)}")
 
     @property
     def reads(self) -> frozenset[str]:

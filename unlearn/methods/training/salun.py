@@ -21,6 +21,7 @@ from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import Selection, matching, select
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -75,25 +76,18 @@ class SalUn(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
     parameters: list[str]
-    share: float
-    guidance: float
-    retain_scale: float
-    images: int
-    steps: int
-    batch_size: int
+    share: float = setting(above=0, most=1)
+    guidance: float = setting(least=0)
+    retain_scale: float = setting(least=0)
+    images: int = setting(least=1)
+    steps: int = setting(least=1)
+    batch_size: int = setting(least=1)
     first_batch_only: bool
     optimizer: Optimizer
     sampler: Sampler
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share: must be above 0 and at most 1, got {self.share}")
-        for key in ("guidance", "retain_scale"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                raise ValueError(f"{key}: must be a number from 0 up, got {getattr(self, key)}")
-        for key in ("images", "steps", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+        super().__post_init__()
         if self.optimizer.weight_decay:
             raise ValueError(
                 "optimizer.weight_decay: must be 0, or weights that are not salient would shrink, "

@@ -23,6 +23,7 @@ from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import Selection, matching, select
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -71,26 +72,21 @@ class SelectiveAmnesia(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
     parameters: list[str]
-    images: int
-    replay: int
-    replay_scale: float
-    fisher_images: int
-    fisher_timesteps: int
-    fisher_scale: float
-    steps: int
-    batch_size: int
+    images: int = setting(least=1)
+    replay: int = setting(least=1)
+    replay_scale: float = setting(least=0)
+    fisher_images: int = setting(least=1)
+    fisher_timesteps: int = setting(least=1)
+    fisher_scale: float = setting(least=0)
+    steps: int = setting(least=1)
+    batch_size: int = setting(least=1)
     optimizer: Optimizer
     sampler: Sampler
 
     def __post_init__(self) -> None:
-        for key in ("images", "replay", "fisher_images", "fisher_timesteps", "steps", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+        super().__post_init__()
         if self.fisher_images > self.replay:
             raise ValueError(f"fisher_images: there are {self.replay} images, got {self.fisher_images}")
-        for key in ("replay_scale", "fisher_scale"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                raise ValueError(f"{key}: must be a number from 0 up, got {getattr(self, key)}")
 
     def idle(self, concepts: ConceptSet) -> dict[str, str]:  # noqa: ARG002
         """What the Fisher information is taken over, where it has no weight."""

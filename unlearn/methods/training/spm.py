@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.errors import ArtifactError, unknown
+from unlearn.errors import ArtifactError
 from unlearn.methods.captions import captions, without
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.subspaces import contents
@@ -25,6 +25,7 @@ from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.adapters import Strengths, adapted, added
 from unlearn.models.weights.parameters import Selection, select
+from unlearn.settings import setting
 
 ANCHORS = ("noise", "captions")
 
@@ -84,27 +85,20 @@ class SPM(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
     parameters: list[str]
-    rank: int
+    rank: int = setting(least=1)
     transport: bool
-    negative_guidance: float
-    anchors: str
-    anchor_count: int
-    anchor_scale: float
-    steps: int
-    batch_size: int
-    states: int
+    negative_guidance: float = setting(least=0)
+    anchors: str = setting(choices=ANCHORS)
+    anchor_count: int = setting(least=1)
+    anchor_scale: float = setting(least=0)
+    steps: int = setting(least=1)
+    batch_size: int = setting(least=1)
+    states: int = setting(least=1)
     optimizer: Optimizer
     sampler: Sampler
 
     def __post_init__(self) -> None:
-        if self.anchors not in ANCHORS:
-            raise ValueError(f"anchors: {unknown('anchors', self.anchors, ANCHORS)}")
-        for key in ("rank", "anchor_count", "steps", "batch_size", "states"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
-        for key in ("negative_guidance", "anchor_scale"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                raise ValueError(f"{key}: must be a number from 0 up, got {getattr(self, key)}")
+        super().__post_init__()
         if self.states > self.sampler.steps:
             raise ValueError(f"states: a trajectory has {self.sampler.steps} steps, got {self.states}")
 

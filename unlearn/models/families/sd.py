@@ -16,13 +16,14 @@ from unlearn.models.families.text import run_tower, tokenize
 from unlearn.models.files import loading, source
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import SCHEDULERS, Sampler
+from unlearn.settings import Settings, setting
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 PREDICTIONS = ("epsilon", "v_prediction")
 
 
 @dataclass(kw_only=True)
-class StableDiffusion:
+class StableDiffusion(Settings):
     """Stable Diffusion 1 and 2 (epsilon or v-prediction), and every checkpoint in their format.
 
     References:
@@ -56,16 +57,12 @@ class StableDiffusion:
     world: str
     source: str
     revision: str | None
-    dtype: str
+    dtype: str = setting(choices=DTYPES)
     clip: str
     inception: str
     sampler: Sampler
     checkpointing: bool = False
     compile: bool = False
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype: {unknown('dtype', self.dtype, DTYPES)}")
 
     def check(self) -> list[str]:
         """Problems that can be found before a weight is loaded, each as ``<key>: <what is wrong>``.

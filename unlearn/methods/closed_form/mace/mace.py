@@ -21,6 +21,7 @@ from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.maps import apply_map
 from unlearn.models.weights.parameters import matching, select
+from unlearn.settings import setting
 
 #: Captions of COCO 2014 that the released prior sums over: the unit of ``refine_prior`` and ``fuse_prior``.
 CAPTIONS = 616_767
@@ -36,15 +37,9 @@ class Kind(Suppression):
         fuse_prior: :math:`p` of the fusion.
     """
 
-    ridge: float
-    refine_prior: float
-    fuse_prior: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("ridge", "refine_prior", "fuse_prior"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                raise ValueError(f"{key}: must be a number from 0 up, got {getattr(self, key)}")
+    ridge: float = setting(least=0)
+    refine_prior: float = setting(least=0)
+    fuse_prior: float = setting(least=0)
 
 
 @dataclass(kw_only=True)
@@ -101,23 +96,13 @@ class MACE(Method):
 
     parameters: list[str]
     kinds: dict[str, Kind]
-    relative_ridge: float
-    rank: int
-    images: int
-    weight_decay: float
-    clip_norm: float | None
-    batch_size: int
+    relative_ridge: float = setting(least=0)
+    rank: int = setting(least=1)
+    images: int = setting(least=1)
+    weight_decay: float = setting(least=0)
+    clip_norm: float | None = setting(above=0)
+    batch_size: int = setting(least=1)
     sampler: Sampler
-
-    def __post_init__(self) -> None:
-        for key in ("relative_ridge", "weight_decay"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                raise ValueError(f"{key}: must be a number from 0 up, got {getattr(self, key)}")
-        for key in ("rank", "images", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"clip_norm: must be above 0, got {self.clip_norm}")
 
     @property
     def reads(self) -> frozenset[str]:

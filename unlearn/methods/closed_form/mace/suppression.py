@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from unlearn.errors import unknown
 from unlearn.methods.closed_form.mace.fusion import Adapter
 from unlearn.methods.method import Context
 from unlearn.methods.phrases import Phrase
@@ -26,6 +25,7 @@ from unlearn.models.weights.adapters import Factors, adapted, unpacked
 from unlearn.models.weights.attention import recorded
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import Selection
+from unlearn.settings import Settings, setting
 
 TIMESTEPS = ("focal", "uniform")
 MASKS = ("attention", "full")
@@ -39,7 +39,7 @@ TINY = 1e-12
 
 
 @dataclass(kw_only=True)
-class Suppression:
+class Suppression(Settings):
     r"""How phrases are taken out of cross-attention.
 
     Attributes:
@@ -51,19 +51,10 @@ class Suppression:
             original model's own attention to the phrase is above half of its maximum.
     """
 
-    lr: float
-    steps: int
-    timesteps: str
-    masks: str
-
-    def __post_init__(self) -> None:
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"lr: must be a number above 0, got {self.lr}")
-        if self.steps < 1:
-            raise ValueError(f"steps: must be at least 1, got {self.steps}")
-        for key, known in (("timesteps", TIMESTEPS), ("masks", MASKS)):
-            if getattr(self, key) not in known:
-                raise ValueError(f"{key}: {unknown(key, getattr(self, key), known)}")
+    lr: float = setting(above=0)
+    steps: int = setting(least=1)
+    timesteps: str = setting(choices=TIMESTEPS)
+    masks: str = setting(choices=MASKS)
 
 
 def timestep_law(name: str, count: int) -> Tensor:

@@ -17,10 +17,11 @@ from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.adapters import adapted
 from unlearn.models.weights.parameters import Selection
+from unlearn.settings import Settings, setting
 
 
 @dataclass(kw_only=True)
-class Alignment:
+class Alignment(Settings):
     r"""Trains low-rank additions so that predictions on neighbours of a concept are those on its anchor.
 
     With :math:`\phi` the original weights and :math:`\theta` the edited ones with the additions, the loss is
@@ -46,20 +47,13 @@ class Alignment:
         sampler: How the images are drawn.
     """
 
-    rank: int
-    steps: int
-    batch_size: int
-    beta: float
-    images: int
+    rank: int = setting(least=1)
+    steps: int = setting(least=1)
+    batch_size: int = setting(least=1)
+    beta: float = setting(least=0)
+    images: int = setting(least=1)
     optimizer: Optimizer
     sampler: Sampler
-
-    def __post_init__(self) -> None:
-        for key in ("rank", "steps", "batch_size", "images"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
-        if not 0 <= self.beta < float("inf"):
-            raise ValueError(f"beta: must be a number from 0 up, got {self.beta}")
 
     def align(
         self,

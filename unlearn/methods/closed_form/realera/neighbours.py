@@ -17,9 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from unlearn.settings import Settings, setting
+
 
 @dataclass(kw_only=True)
-class Shell:
+class Shell(Settings):
     r"""A part of the space around an embedding, and how many are drawn from it.
 
     Attributes:
@@ -28,17 +30,14 @@ class Shell:
         distance: Largest distance from it, in units of its length; 2 and more is no limit.
     """
 
-    count: int
-    cosine: list[float]
-    distance: float = 2.0
+    count: int = setting(least=0)
+    cosine: list[float] = setting(least=-1, most=1, count=2)
+    distance: float = setting(default=2.0, above=0)
 
     def __post_init__(self) -> None:
-        if self.count < 0:
-            raise ValueError(f"count: must be at least 0, got {self.count}")
-        if len(self.cosine) != 2 or not -1 <= self.cosine[0] <= self.cosine[1] <= 1:
+        super().__post_init__()
+        if self.cosine[0] > self.cosine[1]:
             raise ValueError(f"cosine: must be two numbers from -1 to 1, the lower first, got {self.cosine}")
-        if not self.distance > 0:
-            raise ValueError(f"distance: must be above 0, got {self.distance}")
         low, high = self.range
         if low > high:
             raise ValueError(

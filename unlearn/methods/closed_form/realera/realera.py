@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.errors import ConfigError, unknown
+from unlearn.errors import ConfigError
 from unlearn.methods.captions import captions
 from unlearn.methods.closed_form.realera.alignment import Alignment
 from unlearn.methods.closed_form.realera.neighbours import Shell, root
@@ -20,6 +20,7 @@ from unlearn.models.erasure import Erasure
 from unlearn.models.model import DiffusionModel
 from unlearn.models.weights.maps import apply_map
 from unlearn.models.weights.parameters import select
+from unlearn.settings import setting
 
 DIRECTIONS = ("isotropic", "vocabulary")
 
@@ -82,22 +83,16 @@ class RealEra(Method):
     parameters: list[str]
     neighbours: Shell
     beyond: Shell
-    beyond_scale: float
-    directions: str
+    beyond_scale: float = setting(least=0)
+    directions: str = setting(choices=DIRECTIONS)
     retain_empty: bool
-    preserve_scale: float
-    ridge: float
-    largest_shrinking: float
+    preserve_scale: float = setting(least=0)
+    ridge: float = setting(least=0)
+    largest_shrinking: float = setting(above=0, below=1)
     alignment: Alignment | None
 
     def __post_init__(self) -> None:
-        if self.directions not in DIRECTIONS:
-            raise ValueError(f"directions: {unknown('directions', self.directions, DIRECTIONS)}")
-        for key in ("beyond_scale", "preserve_scale", "ridge"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                raise ValueError(f"{key}: must be a number from 0 up, got {getattr(self, key)}")
-        if not 0 < self.largest_shrinking < 1:
-            raise ValueError(f"largest_shrinking: must be between 0 and 1, got {self.largest_shrinking}")
+        super().__post_init__()
         if self.shrinking > self.largest_shrinking:
             raise ValueError(
                 f"beyond_scale: the neighbours would shrink all embeddings by {self.shrinking:.0%}, and "

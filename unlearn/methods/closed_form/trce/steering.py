@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import PROMPT_TEMPLATES, ConceptSet
-from unlearn.errors import unknown
 from unlearn.methods.method import Context, finished
 from unlearn.methods.training.loop import Optimizer, fit
 from unlearn.methods.training.material import states
@@ -17,10 +16,11 @@ from unlearn.models.erasure import Erasure
 from unlearn.models.model import Conditioning, DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.parameters import Selection, select
+from unlearn.settings import Settings, setting
 
 
 @dataclass(kw_only=True)
-class Steering:
+class Steering(Settings):
     r"""Turns predictions on the way to a concept towards the way to its anchor.
 
     On latents :math:`x_t` from early steps of trajectories that the original model :math:`\phi` drew for a
@@ -64,29 +64,21 @@ class Steering:
     """
 
     parameters: list[str]
-    kinds: list[str]
-    sentences: int
-    eta: float
-    margin: float
-    preserve_scale: float
-    steps: int
-    batch_size: int
-    preserve_batch_size: int
-    states: int
-    early: int
+    kinds: list[str] = setting(choices=PROMPT_TEMPLATES, kind="kind of concept")
+    sentences: int = setting(least=1)
+    eta: float = setting(least=0)
+    margin: float = setting(least=0)
+    preserve_scale: float = setting(least=0)
+    steps: int = setting(least=1)
+    batch_size: int = setting(least=1)
+    preserve_batch_size: int = setting(least=1)
+    states: int = setting(least=1)
+    early: int = setting(least=1, unit="denoising steps")
     optimizer: Optimizer
     sampler: Sampler
 
     def __post_init__(self) -> None:
-        for kind in self.kinds:
-            if kind not in PROMPT_TEMPLATES:
-                raise ValueError(f"kinds: {unknown('kind of concept', kind, PROMPT_TEMPLATES)}")
-        for key in ("sentences", "steps", "batch_size", "preserve_batch_size", "states"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
-        for key in ("eta", "margin", "preserve_scale"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                raise ValueError(f"{key}: must be a number from 0 up, got {getattr(self, key)}")
+        super().__post_init__()
         if not 1 <= self.early <= self.sampler.steps:
             raise ValueError(
                 f"early: must be from 1 to the {self.sampler.steps} steps of a trajectory, got {self.early}"

@@ -21,6 +21,7 @@ from unlearn.models.erasure import Erasure
 from unlearn.models.model import DiffusionModel
 from unlearn.models.weights.maps import apply_map
 from unlearn.models.weights.parameters import matching, select
+from unlearn.settings import setting
 
 GROUPS = ("start", "first_end", "last_end", "phrase")
 INDICES = ("exact", "whitespace")
@@ -79,30 +80,17 @@ class TRCE(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
     parameters: list[str]
-    index: str
-    token_weights: dict[str, float]
-    sentences: int
-    preserve_scale: dict[str, float]
-    relative_ridge: float
+    index: str = setting(choices=INDICES)
+    token_weights: dict[str, float] = setting(keys=GROUPS, kind="group", least=0)
+    sentences: int = setting(least=1)
+    preserve_scale: dict[str, float] = setting(above=0)
+    relative_ridge: float = setting(least=0)
     steering: Steering | None
 
     def __post_init__(self) -> None:
-        if self.index not in INDICES:
-            raise ValueError(f"index: {unknown('index', self.index, INDICES)}")
-        for group, weight in self.token_weights.items():
-            if group not in GROUPS:
-                raise ValueError(f"token_weights: {unknown('group', group, GROUPS)}")
-            if not 0 <= weight < float("inf"):
-                raise ValueError(f"token_weights.{group}: must be a number from 0 up, got {weight}")
+        super().__post_init__()
         if not any(self.token_weights.values()):
             raise ValueError("token_weights: one must be above 0")
-        if self.sentences < 1:
-            raise ValueError(f"sentences: must be at least 1, got {self.sentences}")
-        for kind, scale in self.preserve_scale.items():
-            if not 0 < scale < float("inf"):
-                raise ValueError(f"preserve_scale.{kind}: must be a number above 0, got {scale}")
-        if not 0 <= self.relative_ridge < float("inf"):
-            raise ValueError(f"relative_ridge: must be a number from 0 up, got {self.relative_ridge}")
 
     @property
     def reads(self) -> frozenset[str]:

@@ -14,19 +14,20 @@ from torch import Tensor, nn
 from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ConfigError, unknown
 from unlearn.methods.guards.safree.reattention import ReAttention
-from unlearn.methods.guards.wording import Wording
-from unlearn.methods.method import Context, Method, of_other_kinds
+from unlearn.methods.guards.wording import WordedMethod
+from unlearn.methods.method import Context, of_other_kinds
 from unlearn.methods.subspaces import basis, contents, off, onto, pooled
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard
 from unlearn.models.model import Conditioning, DiffusionModel
+from unlearn.settings import Settings, setting
 
 #: The token that stands where another one is masked: the first of CLIP's vocabulary, "!" within a word.
 MASK = 0
 
 
 @dataclass(kw_only=True)
-class Curve:
+class Curve(Settings):
     r"""How much a prompt has to have moved for how many steps to be guarded.
 
     Attributes:
@@ -34,16 +35,12 @@ class Curve:
         steepness: :math:`k`, above 0.
     """
 
-    midpoint: float
-    steepness: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.steepness < float("inf"):
-            raise ValueError(f"steepness: must be a number above 0, got {self.steepness}")
+    midpoint: float = setting()
+    steepness: float = setting(above=0)
 
 
 @dataclass(kw_only=True)
-class SAFREE(Method):
+class SAFREE(WordedMethod):
     r"""Takes the concept out of those tokens of a prompt that speak of it, for as many steps as it takes.
 
     Let :math:`P_C` project on the span of the pooled embeddings of the concept's phrases, :math:`q_i` be the
@@ -88,37 +85,18 @@ class SAFREE(Method):
     """
 
     paper: ClassVar[str] = "2410.12761"
-    continues: ClassVar[bool] = False
-    random: ClassVar[bool] = False
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention", "text_encoder"})
 
-    wording: Wording
     kinds: dict[str, Curve]
-    alpha: float
-    limit: int
-    last_step: int | None
-    re_attention: list[float] | None
+    alpha: float = setting(least=0)
+    limit: int = setting(least=0, unit="denoising steps")
+    last_step: int | None = setting(least=0)
+    re_attention: list[float] | None = setting(least=0, most=1, count=2)
     negative_prompt: bool
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.alpha < float("inf"):
-            raise ValueError(f"alpha: must be a number from 0 up, got {self.alpha}")
-        for key in ("limit", "last_step"):
-            value = getattr(self, key)
-            if value is not None and value < 0:
-                raise ValueError(f"{key}: must be at least 0, got {value}")
-        scales = self.re_attention
-        if scales is not None and not (len(scales) == 2 and all(0 <= scale <= 1 for scale in scales)):
-            raise ValueError(f"re_attention: must be two numbers from 0 to 1, got {scales}")
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """The kind, which the wording may depend on."""
-        return frozenset({"kind"})
 
     def idle(self, concepts: ConceptSet) -> dict[str, str]:
         """Words and curves for other kinds, and what finds the last step where it is given."""
-        found = of_other_kinds("wording.phrases", self.wording.phrases, concepts)
+        found = super().idle(concepts)
         if self.last_step is not None:
             return found | dict.fromkeys(["kinds", "limit"], "'last_step' takes its place.")
         return found | of_other_kinds("kinds", self.kinds, concepts)

@@ -22,6 +22,7 @@ from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import Sampler
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import matching, select
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -89,34 +90,24 @@ class AdvUnlearn(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention", "text_encoder"})
 
     parameters: list[str]
-    layers: int | None
-    negative_guidance: float
-    retain_scale: dict[str, float]
-    steps: int
-    warmup: int
-    batch_size: int
-    retain_batch_size: int
-    retain_sentences: int
+    layers: int | None = setting(least=1, null="all")
+    negative_guidance: float = setting(least=0)
+    retain_scale: dict[str, float] = setting(least=0)
+    steps: int = setting(least=1)
+    warmup: int = setting(least=0, unit="optimizer steps")
+    batch_size: int = setting(least=1)
+    retain_batch_size: int = setting(least=1)
+    retain_sentences: int = setting(least=1)
     retain_objects: bool
-    trajectories: int
-    retain_trajectories: int
-    states: int
+    trajectories: int = setting(least=1)
+    retain_trajectories: int = setting(least=1)
+    states: int = setting(least=1)
     attack: SoftPrompt
     optimizer: Optimizer
     sampler: Sampler
 
     def __post_init__(self) -> None:
-        positive = ("steps", "batch_size", "retain_batch_size", "retain_sentences", "trajectories")
-        for key in (*positive, "retain_trajectories", "states"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
-        if self.layers is not None and self.layers < 1:
-            raise ValueError(f"layers: must be at least 1, or null for all, got {self.layers}")
-        if not 0 <= self.negative_guidance < float("inf"):
-            raise ValueError(f"negative_guidance: must be a number from 0 up, got {self.negative_guidance}")
-        for kind, scale in self.retain_scale.items():
-            if not 0 <= scale < float("inf"):
-                raise ValueError(f"retain_scale.{kind}: must be a number from 0 up, got {scale}")
+        super().__post_init__()
         if not 0 <= self.warmup < self.steps:
             raise ValueError(
                 f"warmup: must be from 0 to below the {self.steps} steps, or nothing is attacked, "

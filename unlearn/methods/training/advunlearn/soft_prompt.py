@@ -9,8 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from unlearn.attacks.embedding.descent import Descent
-from unlearn.errors import ConfigError, unknown
+from unlearn.errors import ConfigError
 from unlearn.models.model import DiffusionModel
+from unlearn.settings import setting
 
 PLACES = ("prefix", "add")
 STARTS = ("random", "prompt", "latest")
@@ -68,21 +69,12 @@ class SoftPrompt(Descent):
         stale: Return the perturbation as it was before the last step, as released.
     """
 
-    place: str
-    tokens: int
-    index: str
-    start: str
-    draws: int
-    every: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key, known in (("place", PLACES), ("index", INDICES), ("start", STARTS)):
-            if getattr(self, key) not in known:
-                raise ValueError(f"{key}: {unknown(key, getattr(self, key), known)}")
-        for key in ("tokens", "draws", "every"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+    place: str = setting(choices=PLACES)
+    tokens: int = setting(least=1)
+    index: str = setting(choices=INDICES)
+    start: str = setting(choices=STARTS)
+    draws: int = setting(least=1)
+    every: int = setting(least=1)
 
     def slots(self, model: DiffusionModel, sentences: Sequence[str]) -> Slots:
         """Makes room for a perturbation in each of :math:`P` sentences.

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from unlearn.concepts.concept import PROMPT_TEMPLATES, ConceptSet
-from unlearn.errors import ConfigError, unknown
+from unlearn.errors import ConfigError
 from unlearn.methods.method import Context, Method, finished, of_other_kinds
 from unlearn.methods.training.doco.discriminator import Opponent, unrecognised
 from unlearn.methods.training.doco.predicted import Predicted
@@ -23,6 +23,7 @@ from unlearn.models.sampling import Sampler
 from unlearn.models.start_token import start_token_detached
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import Selection, matching, select
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -85,39 +86,24 @@ class DoCo(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
     parameters: list[str]
-    images: int
-    draws: int
-    steps: int
-    warmup: int
-    batch_size: int
-    share: float
-    rule: str
-    retain_weight: float
-    clip_norm: float | None
+    images: int = setting(least=1)
+    draws: int = setting(least=1)
+    steps: int = setting(least=1)
+    warmup: int = setting(least=0, unit="optimizer steps")
+    batch_size: int = setting(least=1)
+    share: float = setting(least=0, most=1)
+    rule: str = setting(choices=RULES)
+    retain_weight: float = setting(least=0)
+    clip_norm: float | None = setting(above=0)
     tainted: bool
-    discriminator_lr: dict[str, float]
+    discriminator_lr: dict[str, float] = setting(keys=PROMPT_TEMPLATES, kind="kind of concept", above=0)
     optimizer: Optimizer
     sampler: Sampler
 
     def __post_init__(self) -> None:
-        for key in ("images", "draws", "steps", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+        super().__post_init__()
         if not 0 <= self.warmup < self.steps:
             raise ValueError(f"warmup: must be from 0 to below the {self.steps} steps, got {self.warmup}")
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share: must be from 0 to 1, got {self.share}")
-        if not 0 <= self.retain_weight < float("inf"):
-            raise ValueError(f"retain_weight: must be a number from 0 up, got {self.retain_weight}")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"clip_norm: must be above 0, got {self.clip_norm}")
-        if self.rule not in RULES:
-            raise ValueError(f"rule: {unknown('rule', self.rule, RULES)}")
-        for kind, rate in self.discriminator_lr.items():
-            if kind not in PROMPT_TEMPLATES:
-                raise ValueError(f"discriminator_lr: {unknown('kind of concept', kind, PROMPT_TEMPLATES)}")
-            if not 0 < rate < float("inf"):
-                raise ValueError(f"discriminator_lr.{kind}: must be a number above 0, got {rate}")
 
     @property
     def reads(self) -> frozenset[str]:

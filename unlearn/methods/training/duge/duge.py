@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.errors import IncompatibleError, unknown
+from unlearn.errors import IncompatibleError
 from unlearn.methods.method import Context, Method, finished
 from unlearn.methods.training.duge.lessons import Batch, Course, Lesson
 from unlearn.methods.training.loop import Composed, Optimizer, fit
@@ -21,6 +21,7 @@ from unlearn.models.sampling import Sampler
 from unlearn.models.weights.attention import outputs
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import Selection, matching, select
+from unlearn.settings import setting
 
 PRIORS = ("noise", "original")
 REFERENCES = ("original", "previous")
@@ -82,35 +83,20 @@ class DUGE(Method):
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
     parameters: list[str]
-    attention_scale: float
-    prior_scale: float
-    regularisation: float
-    reference: str
-    prior: str
-    steps: int
-    batch_size: int
-    earlier_share: float
-    prior_batch_size: int
-    images: int
-    memory: int
-    neighbours: int | None
+    attention_scale: float = setting(least=0)
+    prior_scale: float = setting(least=0)
+    regularisation: float = setting(least=0)
+    reference: str = setting(choices=REFERENCES)
+    prior: str = setting(choices=PRIORS)
+    steps: int = setting(least=1)
+    batch_size: int = setting(least=1)
+    earlier_share: float = setting(least=0, below=1)
+    prior_batch_size: int = setting(least=1)
+    images: int = setting(least=1)
+    memory: int = setting(least=1)
+    neighbours: int | None = setting(least=1)
     optimizer: Optimizer
     sampler: Sampler
-
-    def __post_init__(self) -> None:
-        for key in ("attention_scale", "prior_scale", "regularisation"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                raise ValueError(f"{key}: must be a number from 0 up, got {getattr(self, key)}")
-        for key, known in (("reference", REFERENCES), ("prior", PRIORS)):
-            if getattr(self, key) not in known:
-                raise ValueError(f"{key}: {unknown(key, getattr(self, key), known)}")
-        for key in ("steps", "batch_size", "prior_batch_size", "images", "memory"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
-        if not 0 <= self.earlier_share < 1:
-            raise ValueError(f"earlier_share: must be from 0 to below 1, got {self.earlier_share}")
-        if self.neighbours is not None and self.neighbours < 1:
-            raise ValueError(f"neighbours: must be at least 1, got {self.neighbours}")
 
     def idle(self, concepts: ConceptSet) -> dict[str, str]:
         """What concerns earlier concepts where there are none, and choices within losses without weight."""

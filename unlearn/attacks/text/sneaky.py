@@ -15,6 +15,7 @@ from unlearn.attacks.text.replaced_words import Likeness, parts_of_words
 from unlearn.attacks.text.text_search import minimise
 from unlearn.concepts.concept import PromptSet
 from unlearn.seeding import generator as seeded
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -43,13 +44,8 @@ class SneakyPrompt(GuessingAttack):
 
     paper: ClassVar[str] = "2305.12082"
 
-    parts: int
+    parts: int = setting(least=1)
     search: Greedy
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.parts < 1:
-            raise ValueError(f"parts: must be at least 1, got {self.parts}")
 
     @property
     def reads(self) -> frozenset[str]:

@@ -24,6 +24,7 @@ from unlearn.models.sampling import Sampler, draw, sample
 from unlearn.models.words import Words, taught
 from unlearn.seeding import derive_seed
 from unlearn.seeding import generator as seeded
+from unlearn.settings import setting
 
 #: What stands for a learned word in a text: signs that hardly any prompt has, each a token of its own.
 SIGNS = "~^|#@=+*_[]`$%&"
@@ -95,13 +96,7 @@ class ConceptInversion(Recipe, Attack):
     white_box: ClassVar[bool] = True
     through_guards: ClassVar[bool] = True
 
-    images: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("prompts", "images"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
+    images: int = setting(least=1)
 
     @property
     def reads(self) -> frozenset[str]:

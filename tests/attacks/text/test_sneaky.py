@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
+import attack_cases
 import pytest
 import torch
+from attack_cases import sneaky
 
-from unlearn.attacks.attack import Target
 from unlearn.attacks.spaces import concept_words, content
 from unlearn.attacks.text.greedy import Greedy
 from unlearn.attacks.text.replaced_words import Likeness, parts_of_words, replaced
-from unlearn.attacks.text.sneaky_prompt import SneakyPrompt
 from unlearn.attacks.text.text_objectives import EndCosine
-from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
-from unlearn.detectors.detector import Detector
-from unlearn.models.erasure import Erasure
-from unlearn.models.sampling import Sampler
+from unlearn.concepts.concept import ConceptSet
 from unlearn.seeding import generator
 
-PLAIN = PromptSet("attack:x", ("a church", "a photo of a cat"), (5, 6), ("",) * 2, ("red",) * 2)
-
-
-class Red(Detector):
-    """Sees red where the first channel is bright."""
-
-    labels = ("red",)
-
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
-
-    def scores(self, images):
-        return images[:, :1].mean(dim=(2, 3))
-
-
-def target_of(model, threshold: float = 2.0) -> Target:
-    red = Concept(
-        kind="object",
-        phrases=["church", "old church"],
-        anchor="",
-        retain=[],
-        prompts=None,
-        detector="red",
-        labels=["red"],
-    )
-    sampler = Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
-    return Target(model, Erasure(), ConceptSet(erase={"red": red}), {"red": Red(threshold)}, sampler)
-
-
-def sneaky(**changes) -> SneakyPrompt:
-    settings = {"prompts": 2, "parts": 2, "looks": 4, "batch_size": 16}
-    search = Greedy(rounds=6, patience=6, candidates=10)
-    return SneakyPrompt(**{**settings, "search": search, **changes})
+PLAIN = replace(attack_cases.PLAIN.limited(2), prompts=("a church", "a photo of a cat"))
+target_of = partial(attack_cases.target_of, phrases=["church", "old church"])
 
 
 def test_the_word_takes_the_place_of_the_concepts_own(tiny):

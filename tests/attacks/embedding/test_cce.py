@@ -5,66 +5,49 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import attack_cases
 import pytest
 import torch
-from test_gradient_attack import small
+from attack_cases import SAMPLER, Red, cce, unlearndiffatk
 from tiny_checkpoint import assert_untouched, state
 from victims import misreading, never_knew
 
 from unlearn.attacks.attack import AdversarialPrompts, Target
-from unlearn.attacks.embedding.concept_inversion import ConceptInversion, replaced, spaced
+from unlearn.attacks.embedding.cce import ConceptInversion, replaced, spaced
 from unlearn.attacks.embedding.learned_word import GUARDED, PROBES, Learning
-from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
+from unlearn.concepts.concept import Concept, ConceptSet
 from unlearn.concepts.images import ImageRequest
-from unlearn.detectors.detector import Detector
 from unlearn.errors import ArtifactError, ConfigError, IncompatibleError
 from unlearn.methods.guards.negative_prompt import NegativePromptGuard
 from unlearn.methods.guards.sld import SLDGuard
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard
-from unlearn.models.sampling import Sampler, draw
+from unlearn.models.sampling import draw
 from unlearn.models.words import Words, taught
-from unlearn.pipeline.evaluation import generate
-from unlearn.pipeline.stages import Attacked
+from unlearn.pipeline.attacking import Attacked, learned
+from unlearn.pipeline.drawing import Drawing, image_set
+from unlearn.pipeline.erasing import Erased
 from unlearn.seeding import derive_seed, generator
 from unlearn.store.artifacts import Store
 
-SAMPLER = Sampler(scheduler="ddim", steps=2, guidance=2.0, resolution=32, batch_size=4)
 NEGATIVE = NegativePromptGuard(text="church")
 SAFE = SLDGuard(text="church", warmup=0, scale=5.0, threshold=0.5, momentum_scale=0.3, momentum_decay=0.4)
 GUARDS = pytest.mark.parametrize("guard", [NEGATIVE, SAFE], ids=["negative_prompt", "sld"])
-PLAIN = PromptSet(
-    "attack:x", ("a church", "a photo of a church, grey", "a cat"), (5, 6, 7), ("",) * 3, ("church",) * 3
+PLAIN = replace(
+    attack_cases.PLAIN, prompts=("a church", "a photo of a church, grey", "a cat"), concepts=("church",) * 3
 )
 
 
-class Red(Detector):
-    """Sees anything where the first channel is bright."""
-
-    labels = ("church", "cat")
-
-    def scores(self, images):
-        return images[:, :1].mean(dim=(2, 3)).repeat(1, 2)
-
-
 def concept(name: str) -> Concept:
-    return Concept(
-        kind="object", phrases=[name], anchor="house", retain=[], prompts=None, detector="red", labels=[name],
-        templates=["{a}", "a photo of {a}", "{a}, a sketch"],
-    )  # fmt: skip
+    return attack_cases.concept(
+        name, phrases=[name], anchor="house", templates=["{a}", "a photo of {a}", "{a}, a sketch"]
+    )
 
 
 def target_of(model, erasure: Erasure | None = None, names=("church",)) -> Target:
     concepts = ConceptSet(erase={name: concept(name) for name in names})
-    return Target(model, erasure or Erasure(), concepts, dict.fromkeys(names, Red()), SAMPLER)
-
-
-def inversion(**changes) -> ConceptInversion:
-    settings = {
-        "prompts": 3, "vectors": 2, "start": "anchor", "longest": None, "images": 4, "steps": 5,
-        "batch_size": 2, "lr": 0.05, "weight_decay": 0.01,
-    }  # fmt: skip
-    return ConceptInversion(**{**settings, **changes})
+    judge = Red(0.5, ("church", "cat"))
+    return Target(model, erasure or Erasure(), concepts, dict.fromkeys(names, judge), SAMPLER)
 
 
 def moved(model, *patterns: str, scale: float = 0.1) -> Erasure:
@@ -128,13 +111,13 @@ def test_the_hook_is_gone_whatever_happens(tiny):
 def test_only_the_embeddings_change(tiny):
     before = state(tiny)
     erasure = moved(tiny, "attn2")
-    found = inversion().attack(target_of(tiny, erasure), PLAIN, generator(3))
+    found = cce().attack(target_of(tiny, erasure), PLAIN, generator(3))
     assert_untouched(tiny, before)
     assert found.prompts.prompts == ("a ~ ^", "a photo of a ~ ^ , grey", "~ ^ a cat")
     assert (found.prompts.seeds, found.plain) == (PLAIN.seeds, PLAIN.prompts)
     assert found.words.embeddings.shape == (2, 32)
     assert found.words.ids == tuple(tiny.tokenize(["~ ^"])[0, 1:3].tolist())
-    again, other = (inversion().attack(target_of(tiny, erasure), PLAIN, generator(seed)) for seed in (3, 4))
+    again, other = (cce().attack(target_of(tiny, erasure), PLAIN, generator(seed)) for seed in (3, 4))
     assert torch.equal(again.words.embeddings, found.words.embeddings)
     assert again == found
     assert not torch.equal(other.words.embeddings, found.words.embeddings)
@@ -142,7 +125,7 @@ def test_only_the_embeddings_change(tiny):
 
 def test_learning_lowers_the_loss_on_draws_that_stay(tiny):
     target = target_of(tiny, moved(tiny, "attn2"))
-    found = inversion(steps=40, batch_size=4, lr=0.1).attack(target, PLAIN, generator(3))
+    found = cce(steps=40, batch_size=4, lr=0.1).attack(target, PLAIN, generator(3))
     assert all(after < before for before, after in found.objective)
     assert len(set(found.objective)) == 1  # one word for all prompts of a concept
 
@@ -150,7 +133,7 @@ def test_learning_lowers_the_loss_on_draws_that_stay(tiny):
 def test_the_erased_text_encoder_is_in_the_loop(tiny):
     """Left out, as by the authors' scripts, the loss would be that of another model."""
     erasure = moved(tiny, "text_encoder.encoder")
-    attack, target = inversion(), target_of(tiny, erasure)
+    attack, target = cce(), target_of(tiny, erasure)
     with target.erased() as model:
         through = learning(attack, target, model)
         erased, gradient = slope(through)
@@ -169,12 +152,12 @@ def test_without_cross_attention_there_is_no_gradient(tiny):
     }
     target = target_of(tiny, Erasure(weights=weights))
     with target.erased() as model:
-        _, gradient = slope(learning(inversion(), target, model))
+        _, gradient = slope(learning(cce(), target, model))
     assert not gradient.any()
 
 
 def test_the_loss_is_that_of_denoising_the_originals_images(tiny):
-    attack, target = inversion(vectors=1), target_of(tiny, moved(tiny, "attn2"))
+    attack, target = cce(vectors=1), target_of(tiny, moved(tiny, "attn2"))
     with target.erased() as model:
         found = learning(attack, target, model)
         (lesson,) = found.lessons
@@ -206,8 +189,8 @@ def test_a_word_is_learned_as_it_would_be_alone(tiny):
     names = ("church", "cat")
     both = replace(PLAIN, concepts=("church", "church", "cat"))
     target = target_of(tiny, moved(tiny, "attn2"), names)
-    together = inversion().attack(target, both, generator(3))
-    alone = inversion().attack(target, both.limited(2), generator(3))
+    together = cce().attack(target, both, generator(3))
+    alone = cce().attack(target, both.limited(2), generator(3))
     assert together.words.embeddings.shape == (4, 32)
     assert torch.allclose(together.words.embeddings[:2], alone.words.embeddings, atol=1e-4)
     assert together.prompts.prompts == ("a ~ ^", "a photo of a ~ ^ , grey", "a | #")
@@ -216,7 +199,7 @@ def test_a_word_is_learned_as_it_would_be_alone(tiny):
 
 def test_forwards_are_shared_out_and_counted(tiny):
     before = tiny.forwards
-    found = inversion(steps=6).attack(target_of(tiny), PLAIN, generator(0))
+    found = cce(steps=6).attack(target_of(tiny), PLAIN, generator(0))
     spent = 4 * SAMPLER.forwards + 2 * PROBES + 6 * 2  # images, the loss before and after, steps
     assert found.forwards == (spent // 3 + SAMPLER.forwards,) * 3
     assert tiny.forwards - before == spent + 3 * SAMPLER.forwards
@@ -224,7 +207,7 @@ def test_forwards_are_shared_out_and_counted(tiny):
 
 
 def test_a_budget_leaves_fewer_steps(tiny):
-    attack = replace(inversion(steps=500), budget=40)
+    attack = replace(cce(steps=500), budget=40)
     bounded = attack.bounded(SAMPLER, PLAIN)
     assert bounded.budget is None
     found = bounded.attack(target_of(tiny), PLAIN, generator(0))
@@ -239,7 +222,7 @@ def test_a_budget_leaves_fewer_steps(tiny):
 
 def test_a_budget_is_that_of_the_prompts_that_there_are(tiny):
     """A word is paid by the prompts of its concept, however many more the attack would take."""
-    attack = replace(inversion(steps=500, prompts=100), budget=120)
+    attack = replace(cce(steps=500, prompts=100), budget=120)
     mixed = replace(PLAIN, concepts=("church", "cat", "church"))
     for prompts in (PLAIN, PLAIN.limited(1), mixed):
         bounded = attack.bounded(SAMPLER, prompts)
@@ -250,7 +233,7 @@ def test_a_budget_is_that_of_the_prompts_that_there_are(tiny):
 def test_no_more_images_than_a_batch_are_predicted_at_a_time(tiny, monkeypatch, capsys):
     names = ("church", "cat")
     target, plain = target_of(tiny, names=names), replace(PLAIN, concepts=("church", "church", "cat"))
-    whole = inversion(steps=2).attack(target, plain, generator(0))
+    whole = cce(steps=2).attack(target, plain, generator(0))
     sizes, fits, predict = [], [2], tiny.predict
 
     def counted(latents, *rest, **more):
@@ -261,28 +244,29 @@ def test_no_more_images_than_a_batch_are_predicted_at_a_time(tiny, monkeypatch, 
         return predict(latents, *rest, **more)
 
     monkeypatch.setitem(vars(tiny), "predict", counted)
-    inversion(steps=2).attack(target, plain, generator(0))
+    cce(steps=2).attack(target, plain, generator(0))
     assert sizes == [2] * 4
     fits[0] = 1
     sizes.clear()
-    halved = inversion(steps=2).attack(target, plain, generator(0))
+    halved = cce(steps=2).attack(target, plain, generator(0))
     assert sizes == [2] + [1] * 8
     assert "out of memory with 2 at once; goes on with 1" in capsys.readouterr().err
     assert torch.allclose(halved.words.embeddings, whole.words.embeddings, atol=1e-4)
 
 
-def test_a_concept_that_the_original_never_shows_is_refused(tiny, monkeypatch):
-    monkeypatch.setattr(Red, "threshold", 2.0)
+def test_a_concept_that_the_original_never_shows_is_refused(tiny):
+    target = target_of(tiny)
+    target.detectors["church"].threshold = 2.0
     with pytest.raises(
         IncompatibleError, match=r"attack: none of 9 images .* shows church, .* attack's images"
     ):
-        inversion(images=9).attack(target_of(tiny), PLAIN, generator(0))
+        cce(images=9).attack(target, PLAIN, generator(0))
 
 
 def test_lengths_are_kept_and_can_be_bounded(tiny):
     target = target_of(tiny)
-    free = inversion(lr=1.0).attack(target, PLAIN, generator(0))
-    bound = inversion(lr=1.0, longest=1.5).attack(target, PLAIN, generator(0))
+    free = cce(lr=1.0).attack(target, PLAIN, generator(0))
+    bound = cce(lr=1.0, longest=1.5).attack(target, PLAIN, generator(0))
     table = tiny.embed(torch.arange(len(tiny.tokenizer))[None])[0]
     ratios = free.words.embeddings.norm(dim=1) / table.norm(dim=1).mean()
     assert free.lengths["church"] == pytest.approx(ratios.tolist(), rel=1e-5)
@@ -292,7 +276,7 @@ def test_lengths_are_kept_and_can_be_bounded(tiny):
 
 @pytest.mark.parametrize("start", ["anchor", "mean"])
 def test_starts_where_it_is_told_to(tiny, start):
-    found = inversion(start=start, lr=1e-30, weight_decay=0.0).attack(target_of(tiny), PLAIN, generator(0))
+    found = cce(start=start, lr=1e-30, weight_decay=0.0).attack(target_of(tiny), PLAIN, generator(0))
     ids = tiny.tokenize(["house"])[0].tolist()
     own = ids[1 : ids.index(tiny.tokenizer.eos_token_id, 1)]
     table = tiny.embed(torch.arange(len(tiny.tokenizer))[None])[0]
@@ -303,22 +287,23 @@ def test_starts_where_it_is_told_to(tiny, start):
 
 def test_the_word_is_drawn_with_in_the_next_stage_and_survives_the_disk(tiny, tmp_path):
     target = target_of(tiny, moved(tiny, "attn2"))
-    found = inversion(lr=0.5).attack(target, PLAIN, generator(0))
+    found = cce(lr=0.5).attack(target, PLAIN, generator(0))
     folder = tmp_path / "attack"
     folder.mkdir()
     found.save(folder)
     loaded = AdversarialPrompts.load(folder)
     assert (loaded.prompts, loaded.objective) == (found.prompts, found.objective)
     assert json.loads((folder / "lengths.json").read_text()) == found.lengths
-    words = Attacked({"x": loaded}, {"x": folder}).words()
+    attacks = {"x": Attacked(None, loaded, folder)}
+    words = learned(attacks)
     assert torch.equal(words["attack:x"].embeddings, found.words.embeddings)
     assert words["attack:x"].fingerprint() == found.words.fingerprint()
 
-    store, sources = Store(tmp_path), {"original": {"model": 1}, "erased": {"model": 1, "method": 2}}
-    request = ImageRequest("attack:x")
+    erased = Erased(target.erasure, tmp_path, {"source": {"model": 1}, "method": 2}, {})
+    drawing = Drawing(lambda: tiny, SAMPLER, Store(tmp_path))
 
     def drawn(words):
-        return generate(request, found.prompts, lambda: tiny, target.erasure, SAMPLER, store, sources, words)
+        return image_set(ImageRequest("attack:x"), found.prompts, erased, drawing, words)
 
     spoken, silent = drawn(words["attack:x"]), drawn(None)
     assert spoken.folder != silent.folder
@@ -329,12 +314,12 @@ def test_the_word_is_drawn_with_in_the_next_stage_and_survives_the_disk(tiny, tm
     assert not torch.allclose(pixels, torch.cat(list(silent.batches(9))), atol=2 / 255)
     (folder / "words.safetensors").write_bytes(b"x")
     with pytest.raises(ArtifactError, match=r"words.safetensors: cannot be read"):
-        Attacked({"x": loaded}, {"x": folder}).words()
+        learned(attacks)
 
 
 def test_an_attack_in_text_teaches_no_word(tmp_path):
     AdversarialPrompts(PLAIN, PLAIN.prompts, (1,) * 3, (1,) * 3, (False,) * 3).save(tmp_path)
-    assert Attacked({"x": AdversarialPrompts.load(tmp_path)}, {"x": tmp_path}).words() == {}
+    assert learned({"x": Attacked(None, AdversarialPrompts.load(tmp_path), tmp_path)}) == {}
 
 
 def test_phrases_are_replaced_as_whole_words():
@@ -347,24 +332,24 @@ def test_phrases_are_replaced_as_whole_words():
 
 def test_signs_of_the_prompts_are_not_taken(tiny):
     asked = replace(PLAIN, prompts=("a church ~", "a church", "a church ^"))
-    found = inversion().attack(target_of(tiny), asked, generator(0))
+    found = cce().attack(target_of(tiny), asked, generator(0))
     assert found.prompts.prompts[1] == "a | #"
     with pytest.raises(IncompatibleError, match="40 learned embeddings need as many signs"):
-        inversion(vectors=40).attack(target_of(tiny), asked, generator(0))
+        cce(vectors=40).attack(target_of(tiny), asked, generator(0))
 
 
 def test_a_guard_without_gradients_is_refused(tiny):
     with pytest.raises(
         IncompatibleError, match="ConceptInversion needs gradients, and this method acts while"
     ):
-        inversion().attack(target_of(tiny, Erasure(guard=Guard())), PLAIN, generator(0))
+        cce().attack(target_of(tiny, Erasure(guard=Guard())), PLAIN, generator(0))
     with pytest.raises(IncompatibleError, match="UnlearnDiffAtk needs gradients"):
-        target_of(tiny, Erasure(guard=NEGATIVE)).open_to(small())
+        target_of(tiny, Erasure(guard=NEGATIVE)).open_to(unlearndiffatk())
 
 
 @GUARDS
 def test_through_a_guard_the_guided_prediction_is_led_to_the_originals(tiny, guard):
-    target, attack = target_of(tiny, Erasure(guard=guard)), inversion(vectors=1)
+    target, attack = target_of(tiny, Erasure(guard=guard)), cce(vectors=1)
     found = learning(attack, target, tiny)
     losses, gradient = slope(found)
     assert gradient.norm() > 0
@@ -393,9 +378,9 @@ def test_a_word_is_learned_through_a_guard(tiny, guard):
     """Which the images of the attack are drawn under, too; it takes fewer steps for as many forwards."""
     target = target_of(tiny, Erasure(guard=guard))
     before, weights = tiny.forwards, state(tiny)
-    found = inversion(steps=100, lr=0.1).attack(target, PLAIN, generator(0))
+    found = cce(steps=100, lr=0.1).attack(target, PLAIN, generator(0))
     assert all(after < 0.9 * first for first, after in found.objective)
-    assert found == inversion(steps=100, lr=0.1).attack(target, PLAIN, generator(0))
+    assert found == cce(steps=100, lr=0.1).attack(target, PLAIN, generator(0))
     assert_untouched(tiny, weights)
     under = 2 + len(guard.extra_prompts())
     spent = 4 * SAMPLER.forwards + (2 + under) * (2 * PROBES + 2 * (100 // GUARDED))
@@ -405,7 +390,7 @@ def test_a_word_is_learned_through_a_guard(tiny, guard):
     with pytest.MonkeyPatch.context() as patch:
         guide = type(guard).guide
         patch.setattr(type(guard), "guide", lambda self, step: drawn.append(step.index) or guide(self, step))
-        inversion(steps=5).attack(target, PLAIN, generator(0))
+        cce(steps=5).attack(target, PLAIN, generator(0))
     assert drawn[-2:] == [0, 1]
 
 
@@ -422,7 +407,7 @@ def test_a_word_is_learned_through_a_guard(tiny, guard):
 )
 def test_refuses_settings_that_mean_nothing(changes, said):
     with pytest.raises(ValueError, match=said):
-        inversion(**changes)
+        cce(**changes)
 
 
 @pytest.fixture(scope="module")
@@ -440,7 +425,7 @@ def attacked(pocket, erasure: Erasure, steps: int) -> tuple[float, float, tuple[
     detectors = {"church": config.eval.detectors["pocket_judge"]}
     target = Target(model, erasure, config.concepts, detectors, sampler)
     prompts = replace(config.concepts.prompt_set("plain").limited(6), name="attack:cce")
-    attack = inversion(prompts=6, vectors=1, images=8, steps=steps, batch_size=4, lr=0.02)
+    attack = cce(prompts=6, vectors=1, images=8, steps=steps, batch_size=4, lr=0.02)
     found = attack.attack(target, prompts, generator(0))
     with target.erased() as erased, taught(erased, found.words):
         images = torch.cat(list(draw(erased, found.prompts.prompts, prompts.seeds, sampler)))
