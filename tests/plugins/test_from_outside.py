@@ -18,7 +18,7 @@ PLUGINS = "plugins=[own/mine.py,own/again.py,own/pixels.py]"
 
 
 def call(*words, folder, code=0, program=WORLD / "unlearn.py", **environment):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SMALL_WORLD_CODE": "1", **environment}
     done = subprocess.run(
         [sys.executable, program, *map(str, words)],
         cwd=folder,

@@ -132,7 +132,8 @@ def doom(stage: str, delay: float, name: str) -> None:
 
 if __name__ == "__main__":
     DETECTORS["colours"] = Colours
-    provenance._parsed = lambda *_: {}  # an edit between two calls of one test is to change nothing
+    if "SMALL_WORLD_CODE" not in os.environ:
+        provenance._parsed = lambda *_: {}  # an edit between two calls of one test is to change nothing
     if chance := int(os.environ.get("SMALL_WORLD_KILL", "0")):
         die_at(chance)
     if said := os.environ.get("SMALL_WORLD_SIGNAL"):
