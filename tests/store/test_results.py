@@ -210,7 +210,6 @@ IMPOSSIBLE = [
     (("scores", "erased", "failed"), -1, "must be at least 0, got -1"),
     (("scores", "erased", "failed"), 1, "must be at least n and failed together, which are 61, got 60"),
     (("scores", "erased", "version"), 0, "must be at least 1, got 0"),
-    (("scores", "erased", "unit"), "percent", "unit: must be one of '%', "),
     (("scores", "erased", "interval"), [-5, 20], "interval: must be from 0 to 100, got -5"),
     (("scores", "erased", "interval"), [20, 5], "interval must be [low, high], got [20, 5]"),
     (("scores", "erased", "interval"), [1, 2, 3], "interval must be [low, high]"),

@@ -152,14 +152,14 @@ def main(words: Sequence[str]) -> None:
         job()
     except _Refused as refused:
         raise refused.error from None
+    except (HydraException, OmegaConfBaseException) as error:  # one of them is an OSError, too
+        from unlearn.commands.diagnosis import diagnose
+
+        raise ConfigError(diagnose(words) or str(error)) from error
     except OSError as error:  # of the folders that Hydra makes
         if error.errno in FULL or (why := explained(error)) is None:
             raise
         raise ConfigError(why) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        from unlearn.commands.diagnosis import diagnose
-
-        raise ConfigError(diagnose(words) or str(error)) from error
     if _failed:
         raise _failed.pop()
 
