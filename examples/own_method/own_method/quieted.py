@@ -15,6 +15,7 @@ from unlearn.methods.method import Context, Method
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard, Step
 from unlearn.models.model import Conditioning, DiffusionModel
+from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -29,11 +30,7 @@ class Quieted(Method):
     continues: ClassVar[bool] = False
     random: ClassVar[bool] = False
 
-    scale: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.scale < 1:
-            raise ValueError(f"scale: must be from 0 up and below 1, got {self.scale}")
+    scale: float = setting(least=0, below=1)
 
     @property
     def reads(self) -> frozenset[str]:
