@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -17,8 +18,30 @@ from unlearn.resurgence.resurgence import Place, Resurgence, Show, Subject
 from unlearn.settings import setting
 
 
+class _Redrawn(Resurgence):
+    """Draws with other samplers than the model's own, each a place."""
+
+    @abstractmethod
+    def samplers(self, sampler: Sampler) -> list[Sampler]:
+        """The samplers, without the model's own."""
+
+    def visit(self, subject: Subject, context: Context, show: Show) -> None:  # noqa: ARG002
+        """Draws with each."""
+        with subject.model.erased(subject.erasure):
+            for place, sampler in enumerate(self.samplers(subject.sampler)):
+                show(place, sampler)
+
+    def check(self, sampler: Sampler, concepts: ConceptSet, prompts: PromptSet) -> list[str]:  # noqa: ARG002
+        """Whether there is any sampler but the model's own."""
+        return [] if self.samplers(sampler) else [self._lacking(sampler)]
+
+    @abstractmethod
+    def _lacking(self, sampler: Sampler) -> str:
+        """What to say where there is none but ``sampler``, the model's own."""
+
+
 @dataclass(kw_only=True)
-class OtherSamplers(Resurgence):
+class OtherSamplers(_Redrawn):
     """Draws with other schedulers, and in other numbers of steps.
 
     A guard whose settings count steps, and an erasure that was trained at the timesteps of one scheduler, may
@@ -48,21 +71,12 @@ class OtherSamplers(Resurgence):
         """The samplers."""
         return [Place(number, _said(one)) for number, one in enumerate(self.samplers(sampler), start=1)]
 
-    def visit(self, subject: Subject, context: Context, show: Show) -> None:  # noqa: ARG002
-        """Draws with each."""
-        with subject.model.erased(subject.erasure):
-            for place, sampler in enumerate(self.samplers(subject.sampler)):
-                show(place, sampler)
-
-    def check(self, sampler: Sampler, concepts: ConceptSet, prompts: PromptSet) -> list[str]:  # noqa: ARG002
-        """Whether there is any sampler but the model's own."""
-        if self.samplers(sampler):
-            return []
-        return [f"schedulers: need one besides the model's own ({_said(sampler)}), and so do steps"]
+    def _lacking(self, sampler: Sampler) -> str:
+        return f"schedulers: need one besides the model's own ({_said(sampler)}), and so do steps"
 
 
 @dataclass(kw_only=True)
-class OtherGuidance(Resurgence):
+class OtherGuidance(_Redrawn):
     """Draws with other scales of classifier-free guidance.
 
     What is left of a concept in the conditional prediction is drawn out by a large scale.
@@ -75,6 +89,10 @@ class OtherGuidance(Resurgence):
 
     scales: list[float] = setting(least=0, shape="once")
 
+    def samplers(self, sampler: Sampler) -> list[Sampler]:
+        """The model's own with each of the other scales."""
+        return [replace(sampler, guidance=place.at) for place in self.places(sampler)]
+
     def origin(self, sampler: Sampler) -> Place:
         """The model's own scale."""
         return Place(sampler.guidance, f"{sampler.guidance:g}")
@@ -83,17 +101,8 @@ class OtherGuidance(Resurgence):
         """The scales, without the model's own."""
         return [Place(scale, f"{scale:g}") for scale in self.scales if scale != sampler.guidance]
 
-    def visit(self, subject: Subject, context: Context, show: Show) -> None:  # noqa: ARG002
-        """Draws with each."""
-        with subject.model.erased(subject.erasure):
-            for number, place in enumerate(self.places(subject.sampler)):
-                show(number, replace(subject.sampler, guidance=place.at))
-
-    def check(self, sampler: Sampler, concepts: ConceptSet, prompts: PromptSet) -> list[str]:  # noqa: ARG002
-        """Whether there is any scale but the model's own."""
-        if self.places(sampler):
-            return []
-        return [f"scales: needs one besides the model's own, {sampler.guidance:g}"]
+    def _lacking(self, sampler: Sampler) -> str:
+        return f"scales: needs one besides the model's own, {sampler.guidance:g}"
 
 
 @dataclass(kw_only=True)

@@ -69,8 +69,7 @@ class ESD(Trained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.states > self.sampler.steps:
-            raise ValueError(f"states: a trajectory has {self.sampler.steps} steps, got {self.states}")
+        self._check_states(self.states)
 
     @property
     def reads(self) -> frozenset[str]:

@@ -93,8 +93,7 @@ class SPM(Trained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.states > self.sampler.steps:
-            raise ValueError(f"states: a trajectory has {self.sampler.steps} steps, got {self.states}")
+        self._check_states(self.states)
 
     @property
     def continues(self) -> bool:  # type: ignore[override]

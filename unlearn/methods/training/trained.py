@@ -27,3 +27,13 @@ class Trained(Method):
     batch_size: int = setting(least=1)
     optimizer: Optimizer
     sampler: Sampler
+
+    def _check_warmup(self, warmup: int) -> None:
+        """Refuses a warm-up that never ends."""
+        if not 0 <= warmup < self.steps:
+            raise ValueError(f"warmup: must be from 0 to below the {self.steps} steps, got {warmup}")
+
+    def _check_states(self, states: int) -> None:
+        """Refuses more latents of a trajectory than it has steps."""
+        if states > self.sampler.steps:
+            raise ValueError(f"states: a trajectory has {self.sampler.steps} steps, got {states}")

@@ -100,13 +100,8 @@ class AdvUnlearn(Trained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.warmup < self.steps:
-            raise ValueError(
-                f"warmup: must be from 0 to below the {self.steps} steps, or nothing is attacked, "
-                f"got {self.warmup}"
-            )
-        if self.states > self.sampler.steps:
-            raise ValueError(f"states: a trajectory has {self.sampler.steps} steps, got {self.states}")
+        self._check_warmup(self.warmup)
+        self._check_states(self.states)
 
     @property
     def reads(self) -> frozenset[str]:

@@ -96,8 +96,7 @@ class DoCo(Trained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.warmup < self.steps:
-            raise ValueError(f"warmup: must be from 0 to below the {self.steps} steps, got {self.warmup}")
+        self._check_warmup(self.warmup)
 
     @property
     def reads(self) -> frozenset[str]:
