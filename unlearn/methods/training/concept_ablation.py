@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.methods.method import Context, Method, finished
-from unlearn.methods.training.loop import Optimizer, fit
+from unlearn.methods.method import Context, finished
+from unlearn.methods.training.loop import fit
 from unlearn.methods.training.material.anchors import Anchors
 from unlearn.methods.training.material.pool import Noised
+from unlearn.methods.training.trained import Trained
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import Conditioning, DiffusionModel
-from unlearn.models.sampling import Sampler
 from unlearn.models.start_token import start_token_detached
 from unlearn.models.weights.parameters import Selection, matching, select
 from unlearn.settings import setting
@@ -25,7 +25,7 @@ TEACHERS = ("trained", "original")
 
 
 @dataclass(kw_only=True)
-class ConceptAblation(Method):
+class ConceptAblation(Trained):
     r"""Fine-tunes the denoiser to take a concept's sentences for those of its anchor.
 
     On images :math:`x_0` that the original model drew for a sentence :math:`a` with the anchor, and with
@@ -53,7 +53,6 @@ class ConceptAblation(Method):
         | https://arxiv.org/abs/2303.13516
 
     Attributes:
-        parameters: What is trained: names of selections or patterns over parameter names.
         target: What the prediction for the concept is drawn to: ``anchor``, the one for the anchor, or
             ``noise``, the noise that was added.
         teacher: Whose prediction for the anchor that is: of the weights as ``trained`` so far, or of the
@@ -61,25 +60,18 @@ class ConceptAblation(Method):
         prior_scale: :math:`w`; 0 leaves the term and its forward pass out.
         images: Images of the anchor.
         negative_prompt: Whether the concept's phrases are the negative prompt of these images.
-        steps: Optimizer steps.
         batch_size: Images in each step, and as many again for the second term.
-        optimizer: How each step is taken.
         sampler: How the images are drawn.
     """
 
     paper: ClassVar[str] = "2303.13516"
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
-    parameters: list[str]
     target: str = setting(choices=TARGETS)
     teacher: str = setting(choices=TEACHERS)
     prior_scale: float = setting(least=0)
     images: int = setting(least=1)
     negative_prompt: bool
-    steps: int = setting(least=1)
-    batch_size: int = setting(least=1)
-    optimizer: Optimizer
-    sampler: Sampler
 
     @property
     def reads(self) -> frozenset[str]:

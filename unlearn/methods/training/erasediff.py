@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.methods.method import Context, Method, finished
-from unlearn.methods.training.loop import Composed, Optimizer, fit
+from unlearn.methods.method import Context, finished
+from unlearn.methods.training.loop import Composed, fit
 from unlearn.methods.training.material.relabelling import Relabelling, losses
 from unlearn.methods.training.surgery import Conflict
+from unlearn.methods.training.trained import Trained
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import DiffusionModel
-from unlearn.models.sampling import Sampler
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import Selection, matching, select
 from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
-class EraseDiff(Method):
+class EraseDiff(Trained):
     r"""Retains first and relabels a concept's images as far as that allows.
 
     On images :math:`x` that the original model drew for a sentence :math:`c` with the concept, with :math:`a`
@@ -45,27 +45,19 @@ class EraseDiff(Method):
         | https://arxiv.org/abs/2401.05779
 
     Attributes:
-        parameters: What is trained: names of selections or patterns over parameter names.
         weight: :math:`\lambda`; None for the one that depends on both gradients.
         eta: :math:`\eta`, of that.
         images: Images of the concept, and as many of what stays.
-        steps: Optimizer steps.
         batch_size: Images of either kind in each step.
-        optimizer: How each step is taken.
         sampler: How the images are drawn.
     """
 
     paper: ClassVar[str] = "2401.05779"
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
-    parameters: list[str]
     weight: float | None = setting(above=0)
     eta: float = setting(above=0)
     images: int = setting(least=1)
-    steps: int = setting(least=1)
-    batch_size: int = setting(least=1)
-    optimizer: Optimizer
-    sampler: Sampler
 
     def idle(self, concepts: ConceptSet) -> dict[str, str]:  # noqa: ARG002
         """:math:`\\eta` beside a constant weight."""

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.methods.method import Context, Method, finished
-from unlearn.methods.training.loop import Optimizer, fit
+from unlearn.methods.method import Context, finished
+from unlearn.methods.training.loop import fit
 from unlearn.methods.training.material.states import States, draw, once
+from unlearn.methods.training.trained import Trained
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import Conditioning, DiffusionModel
-from unlearn.models.sampling import Sampler
 from unlearn.models.weights.parameters import Selection, select
 from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
-class ESD(Method):
+class ESD(Trained):
     r"""Fine-tunes the denoiser to steer away from what its original did with the concept.
 
     With :math:`\phi` the original weights and :math:`\theta` the trained ones, the loss is
@@ -48,9 +48,7 @@ class ESD(Method):
         | https://arxiv.org/abs/2303.07345
 
     Attributes:
-        parameters: What is trained: names of selections or patterns over parameter names.
         negative_guidance: :math:`\eta`.
-        steps: Optimizer steps.
         batch_size: Latents in each step.
         states: Latents taken from each trajectory, at different timesteps.
         refresh: Draw new latents with the weights under training every so many steps; None draws all latents
@@ -58,22 +56,16 @@ class ESD(Method):
         erase_from: A broader prompt, such as "a cowboy" where "a cowboy hat" is erased: latents are drawn for
             it, the trained prediction is the one under it, and the concept's share is taken out of its own.
             None trains the concept itself.
-        optimizer: How each step is taken.
         sampler: How the trajectories are drawn.
     """
 
     paper: ClassVar[str] = "2303.07345"
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
-    parameters: list[str]
     negative_guidance: float = setting(least=0)
-    steps: int = setting(least=1)
-    batch_size: int = setting(least=1)
     states: int = setting(least=1)
     refresh: int | None = setting(default=None, least=1, unit="optimizer steps")
     erase_from: str | None = None
-    optimizer: Optimizer
-    sampler: Sampler
 
     def __post_init__(self) -> None:
         super().__post_init__()

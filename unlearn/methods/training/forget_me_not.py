@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.methods.method import Context, Method, finished
+from unlearn.methods.method import Context, finished
 from unlearn.methods.phrases import phrases
-from unlearn.methods.training.loop import Optimizer, fit
+from unlearn.methods.training.loop import fit
 from unlearn.methods.training.material.aligned import Images, drawn
 from unlearn.methods.training.material.pool import Noised, shuffled
+from unlearn.methods.training.trained import Trained
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import DiffusionModel
-from unlearn.models.sampling import Sampler
 from unlearn.models.weights.attention import recorded
 from unlearn.models.weights.parameters import matching, select
 from unlearn.settings import setting
@@ -29,7 +29,7 @@ TINY = 1e-12
 
 
 @dataclass(kw_only=True)
-class ForgetMeNot(Method):
+class ForgetMeNot(Trained):
     r"""Takes attention off a concept's words (attention resteering).
 
     With :math:`A_l`, of shape images, heads, pixels, tokens, what cross-attention :math:`l` looks at on
@@ -53,25 +53,17 @@ class ForgetMeNot(Method):
         | https://arxiv.org/abs/2303.17591
 
     Attributes:
-        parameters: What is trained: names of selections or patterns over parameter names.
         ends: Tokens that count beside the phrase's: ``none``, the ``first`` end token, or ``all`` from there.
         images: Images of the concept, for the first sentences of each phrase.
-        steps: Optimizer steps.
         batch_size: Images in each step.
-        optimizer: How each step is taken.
         sampler: How the images are drawn.
     """
 
     paper: ClassVar[str] = "2303.17591"
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
-    parameters: list[str]
     ends: str = setting(choices=ENDS)
     images: int = setting(least=1)
-    steps: int = setting(least=1)
-    batch_size: int = setting(least=1)
-    optimizer: Optimizer
-    sampler: Sampler
 
     @property
     def reads(self) -> frozenset[str]:

@@ -8,21 +8,21 @@ from typing import ClassVar
 from torch import Generator, Tensor
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.methods.method import Context, Method, finished
-from unlearn.methods.training.loop import Composed, Optimizer, fit
+from unlearn.methods.method import Context, finished
+from unlearn.methods.training.loop import Composed, fit
 from unlearn.methods.training.material.aligned import PARTNERS, Images, aligned, drawn
 from unlearn.methods.training.material.pool import Noised, shuffled
 from unlearn.methods.training.surgery import Conflict, restricted
+from unlearn.methods.training.trained import Trained
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import DiffusionModel
-from unlearn.models.sampling import Sampler
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import Selection, matching, select
 from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
-class RG(Method):
+class RG(Trained):
     r"""Unlearns a concept's images along gradients that do not harm those that stay.
 
     With the denoising losses on images :math:`x` that the original draws for a sentence with the concept
@@ -56,7 +56,6 @@ class RG(Method):
         | https://arxiv.org/abs/2412.07808
 
     Attributes:
-        parameters: What is trained: names of selections or patterns over parameter names.
         sentences: Distinct sentences around each phrase; None takes all.
         partners: What stands in the concept's place: its ``anchor``, or ``retained``, in turn the anchor and
             one of its retained phrases.
@@ -65,17 +64,14 @@ class RG(Method):
         restrict: Whether conflicts are taken out; without, it is the plain sum.
         threshold: :math:`L_f` above which a batch is not ascended; None for no limit.
         cap: What a squared error counts for at most in :math:`L_f`; None for no limit.
-        steps: Optimizer steps.
         batch_size: Pairs in each step.
         retain_batches: Batches that :math:`h` is the mean of; the first is the pairs' own.
-        optimizer: How each step is taken.
         sampler: How the images are drawn.
     """
 
     paper: ClassVar[str] = "2412.07808"
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
-    parameters: list[str]
     sentences: int | None = setting(least=1)
     partners: str = setting(choices=PARTNERS)
     images: int = setting(least=1)
@@ -83,11 +79,7 @@ class RG(Method):
     restrict: bool
     threshold: float | None = setting(above=0)
     cap: float | None = setting(above=0)
-    steps: int = setting(least=1)
-    batch_size: int = setting(least=1)
     retain_batches: int = setting(least=1)
-    optimizer: Optimizer
-    sampler: Sampler
 
     @property
     def reads(self) -> frozenset[str]:

@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet
-from unlearn.methods.method import Context, Method, finished
-from unlearn.methods.training.loop import Composed, Optimizer, fit
+from unlearn.methods.method import Context, finished
+from unlearn.methods.training.loop import Composed, fit
 from unlearn.methods.training.material.aligned import Images
 from unlearn.methods.training.material.pool import Noised
 from unlearn.methods.training.material.relabelling import Relabelling, losses
 from unlearn.methods.training.material.states import once
+from unlearn.methods.training.trained import Trained
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import Conditioning, DiffusionModel
-from unlearn.models.sampling import Sampler
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import Selection, matching, select
 from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
-class SalUn(Method):
+class SalUn(Trained):
     r"""Relabels a concept's images, in those weights alone that matter for them.
 
     On images :math:`x` that the original model drew for a sentence :math:`c` with the concept, with
@@ -64,7 +64,6 @@ class SalUn(Method):
         guidance: :math:`w`.
         retain_scale: :math:`\alpha`.
         images: Images of the concept, and as many of what is retained.
-        steps: Optimizer steps.
         batch_size: Images of each kind in each step.
         first_batch_only: Take the same images in every step. This is a mistake of released code, here to
             reproduce it.
@@ -75,16 +74,11 @@ class SalUn(Method):
     paper: ClassVar[str] = "2310.12508"
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
-    parameters: list[str]
     share: float = setting(above=0, most=1)
     guidance: float = setting(least=0)
     retain_scale: float = setting(least=0)
     images: int = setting(least=1)
-    steps: int = setting(least=1)
-    batch_size: int = setting(least=1)
     first_batch_only: bool
-    optimizer: Optimizer
-    sampler: Sampler
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,22 +12,22 @@ from torch import Tensor
 from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ConfigError
 from unlearn.methods.captions import captions, without
-from unlearn.methods.method import Context, Method, finished
-from unlearn.methods.training.loop import Optimizer, fit
+from unlearn.methods.method import Context, finished
+from unlearn.methods.training.loop import fit
 from unlearn.methods.training.material.aligned import Images, drawn
 from unlearn.methods.training.material.anchors import Anchors
 from unlearn.methods.training.material.pool import Noised, shuffled
 from unlearn.methods.training.material.states import once
+from unlearn.methods.training.trained import Trained
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import Conditioning, DiffusionModel
-from unlearn.models.sampling import Sampler
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import Selection, matching, select
 from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
-class SelectiveAmnesia(Method):
+class SelectiveAmnesia(Trained):
     r"""Learns another image for a concept, and holds the weights that others need.
 
     On images :math:`x` that the original model :math:`\phi` drew for a sentence with the anchor, with
@@ -55,33 +55,25 @@ class SelectiveAmnesia(Method):
         | https://arxiv.org/abs/2305.10120
 
     Attributes:
-        parameters: What is trained: names of selections or patterns over parameter names.
         images: Images of the anchor.
         replay: Images of what stays.
         replay_scale: :math:`\gamma`.
         fisher_images: Of these, how many :math:`F` is the mean over.
         fisher_timesteps: Timesteps of each that stand for all.
         fisher_scale: :math:`\lambda`.
-        steps: Optimizer steps.
         batch_size: Images of either kind in each step.
-        optimizer: How each step is taken.
         sampler: How the images are drawn.
     """
 
     paper: ClassVar[str] = "2305.10120"
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
-    parameters: list[str]
     images: int = setting(least=1)
     replay: int = setting(least=1)
     replay_scale: float = setting(least=0)
     fisher_images: int = setting(least=1)
     fisher_timesteps: int = setting(least=1)
     fisher_scale: float = setting(least=0)
-    steps: int = setting(least=1)
-    batch_size: int = setting(least=1)
-    optimizer: Optimizer
-    sampler: Sampler
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,15 +14,15 @@ from torch.nn.functional import normalize
 from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ArtifactError
 from unlearn.methods.captions import captions, without
-from unlearn.methods.method import Context, Method, finished
+from unlearn.methods.method import Context, finished
 from unlearn.methods.subspaces import contents
-from unlearn.methods.training.loop import Optimizer, fit
+from unlearn.methods.training.loop import fit
 from unlearn.methods.training.material.states import States, once, scattered
 from unlearn.methods.training.membranes import Layers
+from unlearn.methods.training.trained import Trained
 from unlearn.models.erasure import Erasure
 from unlearn.models.guards import Guard
 from unlearn.models.model import Conditioning, DiffusionModel
-from unlearn.models.sampling import Sampler
 from unlearn.models.weights.adapters import Strengths, adapted, added
 from unlearn.models.weights.parameters import Selection, select
 from unlearn.settings import setting
@@ -31,7 +31,7 @@ ANCHORS = ("noise", "captions")
 
 
 @dataclass(kw_only=True)
-class SPM(Method):
+class SPM(Trained):
     r"""Trains one adapter of rank 1 for each concept, which lets pass what a prompt has of that concept.
 
     A membrane :math:`m` adds :math:`B A x` to each linear layer :math:`W x` of the denoiser's transformers.
@@ -77,25 +77,19 @@ class SPM(Method):
         steps: Optimizer steps for each concept.
         batch_size: Latents in each step.
         states: Latents taken from each trajectory, at different timesteps.
-        optimizer: How each step is taken.
         sampler: How the trajectories are drawn.
     """
 
     paper: ClassVar[str] = "2312.16145"
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
-    parameters: list[str]
     rank: int = setting(least=1)
     transport: bool
     negative_guidance: float = setting(least=0)
     anchors: str = setting(choices=ANCHORS)
     anchor_count: int = setting(least=1)
     anchor_scale: float = setting(least=0)
-    steps: int = setting(least=1)
-    batch_size: int = setting(least=1)
     states: int = setting(least=1)
-    optimizer: Optimizer
-    sampler: Sampler
 
     def __post_init__(self) -> None:
         super().__post_init__()

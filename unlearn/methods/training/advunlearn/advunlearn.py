@@ -12,21 +12,21 @@ from torch import Generator, Tensor
 from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import ConfigError, unknown
 from unlearn.methods.captions import captions, everyday, without
-from unlearn.methods.method import Context, Method, finished, of_other_kinds
+from unlearn.methods.method import Context, finished, of_other_kinds
 from unlearn.methods.training.advunlearn.soft_prompt import Slots, SoftPrompt
-from unlearn.methods.training.loop import Composed, Optimizer, fit
+from unlearn.methods.training.loop import Composed, fit
 from unlearn.methods.training.material.pool import shuffled
 from unlearn.methods.training.material.states import States, draw, once
+from unlearn.methods.training.trained import Trained
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import DiffusionModel
-from unlearn.models.sampling import Sampler
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import matching, select
 from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
-class AdvUnlearn(Method):
+class AdvUnlearn(Trained):
     r"""Trains the text encoder to steer away from a concept under prompts that are made to bring it back.
 
     With :math:`\phi` the original weights and :math:`\theta` the trained ones, each step first looks for
@@ -66,12 +66,10 @@ class AdvUnlearn(Method):
         | https://arxiv.org/abs/2405.15234
 
     Attributes:
-        parameters: What is trained: names of selections or patterns over parameter names.
         layers: Train only parameters in the first so many layers; None trains all of :attr:`parameters`.
         negative_guidance: :math:`\eta`.
         retain_scale: :math:`\gamma` by kind of concept; where kinds are erased together, the mean over a
             step's sentences.
-        steps: Optimizer steps.
         warmup: Steps without an attack.
         batch_size: Sentences with the concept in each step, each with a perturbation of its own.
         retain_batch_size: Captions in each step.
@@ -82,20 +80,16 @@ class AdvUnlearn(Method):
         retain_trajectories: Drawn for captions.
         states: Latents taken from each trajectory, at different timesteps.
         attack: How perturbations are found.
-        optimizer: How each step is taken.
         sampler: How the trajectories are drawn.
     """
 
     paper: ClassVar[str] = "2405.15234"
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention", "text_encoder"})
 
-    parameters: list[str]
     layers: int | None = setting(least=1, null="all")
     negative_guidance: float = setting(least=0)
     retain_scale: dict[str, float] = setting(least=0)
-    steps: int = setting(least=1)
     warmup: int = setting(least=0, unit="optimizer steps")
-    batch_size: int = setting(least=1)
     retain_batch_size: int = setting(least=1)
     retain_sentences: int = setting(least=1)
     retain_objects: bool
@@ -103,8 +97,6 @@ class AdvUnlearn(Method):
     retain_trajectories: int = setting(least=1)
     states: int = setting(least=1)
     attack: SoftPrompt
-    optimizer: Optimizer
-    sampler: Sampler
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from unlearn.concepts.concept import PROMPT_TEMPLATES, ConceptSet
 from unlearn.errors import ConfigError
-from unlearn.methods.method import Context, Method, finished, of_other_kinds
+from unlearn.methods.method import Context, finished, of_other_kinds
 from unlearn.methods.training.doco.discriminator import Opponent, unrecognised
 from unlearn.methods.training.doco.predicted import Predicted
-from unlearn.methods.training.loop import Composed, Optimizer, fit
+from unlearn.methods.training.loop import Composed, fit
 from unlearn.methods.training.material.anchors import Anchors
 from unlearn.methods.training.material.pool import Noised
 from unlearn.methods.training.surgery import RULES, clipped, protected
+from unlearn.methods.training.trained import Trained
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import Conditioning, DiffusionModel
-from unlearn.models.sampling import Sampler
 from unlearn.models.start_token import start_token_detached
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import Selection, matching, select
@@ -27,7 +27,7 @@ from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
-class DoCo(Method):
+class DoCo(Trained):
     r"""Plays the denoiser against a discriminator that tells the concept from its anchor.
 
     Clean latents that the original :math:`\phi` draws for a sentence with the anchor :math:`a` are noised.
@@ -65,7 +65,6 @@ class DoCo(Method):
         | https://arxiv.org/abs/2405.15304
 
     Attributes:
-        parameters: What is trained: names of selections or patterns over parameter names.
         images: Images of anchors that the original model draws beforehand.
         draws: How many times each is noised for the adversarial loss.
         steps: Steps of the discriminator; the denoiser takes ``steps - warmup`` of them too.
@@ -85,20 +84,15 @@ class DoCo(Method):
     paper: ClassVar[str] = "2405.15304"
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
-    parameters: list[str]
     images: int = setting(least=1)
     draws: int = setting(least=1)
-    steps: int = setting(least=1)
     warmup: int = setting(least=0, unit="optimizer steps")
-    batch_size: int = setting(least=1)
     share: float = setting(least=0, most=1)
     rule: str = setting(choices=RULES)
     retain_weight: float = setting(least=0)
     clip_norm: float | None = setting(above=0)
     tainted: bool
     discriminator_lr: dict[str, float] = setting(keys=PROMPT_TEMPLATES, kind="kind of concept", above=0)
-    optimizer: Optimizer
-    sampler: Sampler
 
     def __post_init__(self) -> None:
         super().__post_init__()

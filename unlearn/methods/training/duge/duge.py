@@ -12,12 +12,12 @@ from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet
 from unlearn.errors import IncompatibleError
-from unlearn.methods.method import Context, Method, finished
+from unlearn.methods.method import Context, finished
 from unlearn.methods.training.duge.lessons import Batch, Course, Lesson
-from unlearn.methods.training.loop import Composed, Optimizer, fit
+from unlearn.methods.training.loop import Composed, fit
+from unlearn.methods.training.trained import Trained
 from unlearn.models.erasure import Erasure
 from unlearn.models.model import DiffusionModel
-from unlearn.models.sampling import Sampler
 from unlearn.models.weights.attention import outputs
 from unlearn.models.weights.gradients import gradients_of
 from unlearn.models.weights.parameters import Selection, matching, select
@@ -28,7 +28,7 @@ REFERENCES = ("original", "previous")
 
 
 @dataclass(kw_only=True)
-class DUGE(Method):
+class DUGE(Trained):
     r"""Teaches cross-attention to do with a concept what the original does with its surrogate, one by one.
 
     With :math:`\theta` the trained weights, :math:`\phi` the original ones, and :math:`A_l`, with shape
@@ -60,14 +60,12 @@ class DUGE(Method):
         | https://arxiv.org/abs/2503.13769
 
     Attributes:
-        parameters: What is trained: names of selections or patterns over parameter names.
         attention_scale: :math:`\lambda_{ca}`.
         prior_scale: :math:`\lambda_{pp}`.
         regularisation: :math:`\lambda_{reg}`.
         reference: What :math:`\theta_{ref}` is: the ``original`` weights, or those of the ``previous`` step.
         prior: What predictions on the memory are trained to: the ``noise``, as written above, or the
             ``original`` model's predictions, at a third role of evaluations.
-        steps: Optimizer steps.
         batch_size: Images of surrogates in each step.
         earlier_share: Share of these that are of concepts erased before, if there are any.
         prior_batch_size: Images of the memory in each step.
@@ -75,28 +73,22 @@ class DUGE(Method):
         memory: Images that are drawn of neighbours of all concepts so far together.
         neighbours: How many of the retained phrases of each concept are in the memory; None takes all. A
             concept that retains nothing gives way to the empty prompt.
-        optimizer: How each step is taken.
         sampler: How images are drawn.
     """
 
     paper: ClassVar[str] = "2503.13769"
     requires: ClassVar[frozenset[str]] = frozenset({"cross_attention"})
 
-    parameters: list[str]
     attention_scale: float = setting(least=0)
     prior_scale: float = setting(least=0)
     regularisation: float = setting(least=0)
     reference: str = setting(choices=REFERENCES)
     prior: str = setting(choices=PRIORS)
-    steps: int = setting(least=1)
-    batch_size: int = setting(least=1)
     earlier_share: float = setting(least=0, below=1)
     prior_batch_size: int = setting(least=1)
     images: int = setting(least=1)
     memory: int = setting(least=1)
     neighbours: int | None = setting(least=1)
-    optimizer: Optimizer
-    sampler: Sampler
 
     def idle(self, concepts: ConceptSet) -> dict[str, str]:
         """What concerns earlier concepts where there are none, and choices within losses without weight."""
