@@ -129,6 +129,13 @@ def test_yaml_beside_a_file_and_an_experiment_that_names_it_are_found(tmp_path):
     assert composed(said).method.steps == 7
 
 
+def test_a_file_that_is_named_where_nobody_looks_is_an_error(tmp_path):
+    config = composed(["tracker=none", "device=cpu"])
+    config.plugins = [str(written(tmp_path, "outsider", HEAD + WHOLE))]
+    with pytest.raises(ConfigError, match=r"plugins: .*outsider\.py is named too late"):
+        resolve(config)
+
+
 def test_the_words_of_a_sweep_and_of_another_folder_are_understood(tmp_path):
     assert [path.name for path in search(["plugins=[a.py],[b.py,'c d.py']", "x=1", "-m"])] == [
         "a.py", "b.py", "c d.py",

@@ -17,6 +17,7 @@ from unlearn.config.effects import ineffective
 from unlearn.config.fit import mismatches
 from unlearn.config.schemas import RunConfig
 from unlearn.errors import ConfigError, unknown
+from unlearn.plugins.loading import is_loaded
 from unlearn.system.confidential import heed
 
 
@@ -36,6 +37,10 @@ def resolve(config: DictConfig, here: bool = True, said: Sequence[str] = ()) -> 
         raise ConfigError("The configuration does not describe a run:\n  " + "\n  ".join(problems))
     run = OmegaConf.to_object(config)
     assert isinstance(run, RunConfig)
+    if late := [file for file in run.plugins if not is_loaded(file)]:
+        raise ConfigError(
+            f"plugins: {late[0]} is named too late. Name it on the command line, or in an experiment."
+        )
     if problems := mismatches(run, here):
         raise ConfigError("The parts of this run do not fit together:\n  " + "\n  ".join(problems))
     if problems := ineffective(run, config, said):

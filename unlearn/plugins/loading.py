@@ -46,6 +46,11 @@ def load(words: Sequence[str] = ()) -> None:
             _loaded.add(path)
 
 
+def is_loaded(file: str) -> bool:
+    """Whether a file was loaded by this process, under any path."""
+    return Path(file).resolve() in _loaded
+
+
 def homes() -> list[str]:
     """The folders of the files that were loaded, for other processes to find them, too."""
     return sorted({str(path.parent) for path in _loaded})
