@@ -54,8 +54,8 @@ test: install  ## the tests (on two cores, under fifteen minutes)
 test-slow: install  ## the tests that are left out otherwise, too
 	$(BIN)/python -m pytest -m 'not gpu'
 
-test-built: install  ## the demo, run from the wheel and from the sdist outside of this folder
-	$(BIN)/python -m pytest -m slow tests/test_packaging.py
+test-built: install  ## the demo from the wheel and the sdist outside of this folder; the example of a plug-in, installed
+	$(BIN)/python -m pytest -m slow tests/test_packaging.py tests/plugins
 
 test-lowest: install  ## the tests with the lowest versions that pyproject.toml declares, in .venv-lowest
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
