@@ -69,6 +69,22 @@ def tiny(tiny_folder: Path):
     return tiny_settings(tiny_folder).load("cpu")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item):
+    """No test leaves a method of its own on a shared model: it would hide what later ones put on the class.
+
+    ``monkeypatch.setattr`` does, of an instance; ``monkeypatch.setitem(vars(tiny), ...)`` does not.
+    """
+    result = yield
+    for name in {"tiny", "golden_tiny"} & item.funcargs.keys():
+        model = item.funcargs[name]
+        left = [key for key in vars(model) if callable(getattr(type(model), key, None))]
+        for key in left:
+            del vars(model)[key]
+        assert not left, f"{name} keeps {left}"
+    return result
+
+
 @pytest.fixture(scope="session")
 def golden_tiny(golden: Path):
     """The model that the authors' code was run on. Shared: tests must leave its weights as they are."""
