@@ -14,7 +14,8 @@ from unlearn.errors import ConfigError
 from unlearn.models.guards import GUARDS, Guard
 from unlearn.plugins import folders, loading
 from unlearn.plugins.folders import absolute, search
-from unlearn.plugins.loading import load, snake
+from unlearn.plugins.loading import load
+from unlearn.plugins.spelling import snake
 from unlearn.store import provenance
 
 pytestmark = pytest.mark.usefixtures("forgetting")

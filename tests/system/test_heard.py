@@ -57,7 +57,7 @@ def tried(pytester):
         filters = "\n".join(f"    {each}" for each in settings["filterwarnings"])
         options = " ".join(each for each in settings["addopts"] if "warnings" in each)
         pytester.makeini(f"[pytest]\naddopts = {options}\nfilterwarnings =\n{filters}\n")
-        pytester.makepyfile(library_warnings=(ROOT / "tests" / "library_warnings.py").read_text())
+        pytester.makepyfile(library_warnings=(ROOT / "tests" / "shared" / "library_warnings.py").read_text())
         pytester.makeconftest("from library_warnings import *")
         pytester.makepyfile(test_line=f"LINE = {line!r}\n{FRAME}")
         return pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider")

@@ -13,6 +13,8 @@ from pathlib import Path
 from unlearn.commands import KINDS
 from unlearn.commands.files import options
 from unlearn.errors import ConfigError
+from unlearn.plugins.names import outside
+from unlearn.plugins.spelling import snake
 from unlearn.system.writing import check_writable, write
 
 PLACES = {"attack": "eval.attacks", "metric": "eval.metrics"}
@@ -54,9 +56,6 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _check_name(kind: str, name: str) -> None:
-    from unlearn.plugins.loading import snake
-    from unlearn.plugins.names import outside
-
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or snake(_class(name)) != name:
         raise ConfigError(
             f"new: NAME must be words of small letters and digits joined by underscores, got '{name}'."

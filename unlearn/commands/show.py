@@ -14,6 +14,7 @@ from unlearn.commands.check import FILLED, PLACES, names
 from unlearn.commands.files import GROUPS, comment, text
 from unlearn.config.sources import Said, sources
 from unlearn.errors import ConfigError, unknown
+from unlearn.plugins.names import origin, outside
 from unlearn.settings import Range, ranges
 
 WIDTH = 100
@@ -34,8 +35,6 @@ def main(arguments: argparse.Namespace) -> None:
     if group not in known or not name:
         raise ConfigError(f"show: {unknown('group', group, known)} Say it as in: unlearn show method=rece")
     cls, node = chosen(group, name, arguments.overrides)
-    from unlearn.plugins.names import origin
-
     paper = getattr(cls, "paper", "")
     print(f"# {group}={name}" + (f": {cls.__name__}" if cls else "") + (f" (arXiv {paper})" if paper else ""))
     for label in origin(group, name):
@@ -59,7 +58,6 @@ def chosen(group: str, name: str, overrides: list[str] | None = None) -> tuple[t
     from omegaconf import OmegaConf
 
     from unlearn.config.compose import composed
-    from unlearn.plugins.names import outside
 
     more = outside(group, overrides or ()) if group in GROUPS.values() else []
     if name not in (known := sorted({*names(group), *more})):

@@ -1,8 +1,7 @@
-"""From a composed Hydra configuration to the objects of a run.
+"""From ``key=value`` words to a composed Hydra configuration.
 
 A component's class is its schema: the fields of the dataclass say which keys its YAML may have and of which
-type. Hydra checks these while it composes; :func:`resolve` finds all that Hydra lets pass, says everything at
-once, and builds the objects.
+type. Hydra checks these while it composes; what it lets pass is found in :mod:`unlearn.config.resolve`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 from unlearn.catalogue import BASES, MODELS, TABLES
 from unlearn.errors import ConfigError, unknown
 from unlearn.plugins.folders import announced, distribution, search
+from unlearn.plugins.spelling import snake
 
 ORIGINS: dict[tuple[str, str], str] = {}
 """The names that came from outside, with their group of ``conf/``, and what they came with."""
@@ -54,13 +54,6 @@ def is_loaded(file: str) -> bool:
 def homes() -> list[str]:
     """The folders of the files that were loaded, for other processes to find them, too."""
     return sorted({str(path.parent) for path in _loaded})
-
-
-def snake(name: str) -> str:
-    """The name of a class as a configuration says it: ``BlurEdges`` is ``blur_edges``, ``ESDStrict``
-    ``esd_strict``.
-    """
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 @cache

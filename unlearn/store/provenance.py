@@ -2,10 +2,10 @@
 
 Code is followed from the objects at hand: the classes of a method and its parts, of a model, of a detector,
 each with its module and all modules of the package that this one imports, directly or through others. The
-table of names (:mod:`unlearn.catalogue`) is not on the way, since no component imports
-it: work on one method leaves alone what others made. Stages take what other stages made, and so import each
-other's modules: of these only the definitions in use are followed. What counts is the syntax tree: comments
-and docstrings do not.
+table of names (:mod:`unlearn.catalogue`) is not on the way, since no component imports it: work on one
+method leaves alone what others made. Stages take what other stages made, and so import each other's
+modules: of these only the definitions in use are followed. What counts is the syntax tree: comments and
+docstrings do not.
 """
 
 from __future__ import annotations

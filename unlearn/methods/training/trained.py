@@ -30,7 +30,7 @@ class Trained(Method):
 
     def _check_warmup(self, warmup: int) -> None:
         """Refuses a warm-up that never ends."""
-        if not 0 <= warmup < self.steps:
+        if warmup >= self.steps:
             raise ValueError(f"warmup: must be from 0 to below the {self.steps} steps, got {warmup}")
 
     def _check_states(self, states: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unlearn.system.heard import library
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _heard: Counter[str] = Counter()
 
 

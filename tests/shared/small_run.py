@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-WORLD = Path(__file__).parent / "small_world"
+WORLD = Path(__file__).parents[1] / "small_world"
 PROGRAM = str(WORLD / "unlearn.py")
 RUN = ("run", "--config-dir", str(WORLD), "model=tiny", "eval=tiny", "tracker=none")
 
