@@ -10,6 +10,7 @@ import torch
 from unlearn.concepts.concept import PromptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.models.erasure import Erasure
+from unlearn.models.guards import Guard
 from unlearn.models.sampling import Sampler
 from unlearn.pipeline.drawing import Drawing, image_set
 from unlearn.pipeline.erasing import Erased
@@ -32,15 +33,19 @@ class Model:
         self.darker = 1.0
 
 
+class Dark(Guard):
+    """Lets no light through."""
+
+
 def noise(model, prompts, seeds, sampler, guard=None, start=None):  # noqa: ARG001
-    """Draws as :func:`unlearn.models.sampling.draw`, from a :class:`Model`."""
+    """Draws as :func:`unlearn.models.sampling.draw`, from a :class:`Model`; black under a guard."""
     for first in range(0, len(prompts), sampler.batch_size):
         if model.limit is not None and model.drawn >= model.limit:
             raise KeyboardInterrupt
         batch = seeds[first : first + sampler.batch_size]
         model.drawn += len(batch)
         images = [torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in batch]
-        yield torch.stack(images) * model.darker
+        yield torch.stack(images) * (model.darker if guard is None else 0.0)
 
 
 def generate(store, model, request=ImageRequest("plain"), erasure=CHANGED, prompts=PROMPTS, sampler=SAMPLER):  # noqa: B008

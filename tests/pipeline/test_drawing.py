@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from noise_world import PROMPTS, Model, generate, noise
+from noise_world import PROMPTS, Dark, Model, generate, noise
 
 from unlearn.concepts.images import ImageRequest
 from unlearn.errors import UnlearnError
@@ -43,6 +43,15 @@ def test_an_erasure_that_changes_nothing_is_the_original(tmp_path):
     model, store = Model(), Store(tmp_path)
     original = generate(store, model, ImageRequest("plain", "original"))
     assert generate(store, model, erasure=Erasure()).folder == original.folder
+
+
+def test_an_erasure_that_is_a_guard_alone_is_drawn_with_it_and_shares_nothing(tmp_path):
+    model, store, guarded = Model(), Store(tmp_path), Erasure(guard=Dark())
+    original = generate(store, model, ImageRequest("plain", "original"), guarded)
+    erased = generate(store, model, erasure=guarded)
+    assert erased.folder != original.folder
+    assert pixels(original).max() > 0.5
+    assert pixels(erased).max() == 0
 
 
 def test_an_interrupted_drawing_goes_on_and_ends_alike(tmp_path):

@@ -48,6 +48,18 @@ def test_what_new_writes_passes_the_test_that_it_writes(own):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_concept_is_begun_without_torch(tmp_path):
+    program = (
+        "import sys; sys.argv[1:] = ['new', 'concept', 'mine']\n"
+        "from unlearn import cli; cli.main(); print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "False", done.stdout + done.stderr
+    assert (tmp_path / "conf" / "concept" / "mine.yaml").is_file()
+
+
 def test_new_is_tidy_and_overwrites_nothing(own):
     found = sorted(path.relative_to(own / "own").as_posix() for path in (own / "own").rglob("*.*"))
     assert found == [
