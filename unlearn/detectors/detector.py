@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from unlearn.detectors.errors import Errors
 from unlearn.errors import ConfigError
 from unlearn.settings import Settings
 
@@ -69,6 +70,14 @@ class Detector(Network, ABC):
     def decide(self, readout: Tensor, label: str) -> Tensor:
         """Whether ``label`` shows, as booleans with shape :math:`(B)`."""
         return self.probability(readout, label) >= self.threshold
+
+    def abstains(self, readout: Tensor, label: str) -> Tensor:  # noqa: ARG002
+        """Whether it cannot tell if ``label`` shows, as booleans with shape :math:`(B)`; by default never."""
+        return torch.zeros(len(readout), dtype=torch.bool, device=readout.device)
+
+    def errors(self, label: str) -> Errors | None:  # noqa: ARG002
+        """How often it errs about ``label``; None if that was not measured."""
+        return None
 
     def knows(self, label: str) -> bool:
         """Whether it can tell ``label``."""
@@ -143,6 +152,11 @@ class ImageText(Detector, ImageFeatures):
         """Whether ``label`` is the most probable, and probable enough, as booleans with shape :math:`(B)`."""
         probabilities = self._among_others(readout, label)
         return (probabilities.argmax(dim=1) == 0) & (probabilities[:, 0] >= self.threshold)
+
+    def abstains(self, readout: Tensor, label: str) -> Tensor:
+        """Whether no label at all is probable enough, as booleans with shape :math:`(B)`; never with a
+        threshold of 0."""
+        return self._among_others(readout, label).amax(dim=1) < self.threshold
 
     def _among_others(self, readout: Tensor, label: str) -> Tensor:
         return self._probabilities(readout, [label, *(other for other in self.others if other != label)])
