@@ -13,7 +13,7 @@ from synthetic_run import score, synthetic_results, synthetic_run
 
 from unlearn.errors import ArtifactError, ConfigError
 from unlearn.report import score_table, write_comparison, write_report
-from unlearn.report.latex import escape
+from unlearn.report.formats.latex import escape
 from unlearn.report.pictures import MOST_BYTES, data_uri, grids
 from unlearn.report.plots import curve, interval_plot
 from unlearn.report.record import Run

@@ -11,7 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 from unlearn.concepts.images import ImageRequest, ImageSet
-from unlearn.metrics.metric import Evidence, Metric, Score
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import Metric
+from unlearn.metrics.score import Score
 from unlearn.pipeline.attacking import Attacked
 from unlearn.pipeline.doubts import blanks, hard_to_believe
 from unlearn.pipeline.judging import Judging, identities
@@ -98,7 +100,7 @@ def values(metrics: Mapping[str, Metric], evidence: Evidence) -> tuple[dict[str,
         The scores that are defined, and sentences about what makes a number doubtful, undefined ones among
         them.
     """
-    scores, warnings = {}, blanks(evidence.images)
+    scores, warnings = {}, blanks(evidence)
     for name, metric in metrics.items():
         found = metric.score(evidence)
         warnings += [f"{name}: {warning}" for warning in found.warnings]
