@@ -130,7 +130,11 @@ def test_a_method_that_changes_nothing_scores_a_difference_of_exactly_zero(build
     if "asr" in name:
         return  # its original has no attack against it
     assert score.difference.value == 0
-    assert score.difference.interval == (0, 0)
+    if score.unit == "%":  # that it holds for other prompts is not certain
+        low, high = score.difference.interval
+        assert low < 0 < high
+    else:
+        assert score.difference.interval in (None, (0, 0))
     if name in ("fid_to_original", "kid_to_original", "cmmd_to_original", "identity"):
         assert score.value == 0
 

@@ -22,7 +22,7 @@ from unlearn.statistics.distances import (
     polynomial_kernel,
     within,
 )
-from unlearn.statistics.interval import Interval, Z
+from unlearn.statistics.interval import CONFIDENCE, Interval, quantile
 
 AGAINST = ("reference", "original")
 
@@ -117,7 +117,10 @@ class DistributionDistance(RolesMetric):
 
 def _interval(value: float, distance: Distance, groups: Sequence[str]) -> Interval | None:
     deviation = half_sample_deviation(distance, groups)
-    return None if deviation is None else (value - Z * deviation, value + Z * deviation)
+    if deviation is None:
+        return None
+    reach = quantile(CONFIDENCE) * deviation
+    return value - reach, value + reach
 
 
 @dataclass(kw_only=True)

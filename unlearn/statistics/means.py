@@ -1,46 +1,50 @@
-"""Means and their intervals."""
+"""Means over prompts, and their intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
+from numpy.typing import ArrayLike
 
-from unlearn.statistics.interval import Interval
+from unlearn.statistics.clusters import Clusters
+from unlearn.statistics.interval import CONFIDENCE, Interval, quantile
 
-RESAMPLES = 10_000
 
+def mean_interval(
+    values: ArrayLike, groups: Sequence[str], confidence: float = CONFIDENCE
+) -> Interval | None:
+    """Interval of a mean over prompts, which may have several images each: Student's t over the prompts.
 
-def mean_interval(values: Tensor, groups: Sequence[str]) -> Interval | None:
-    """Percentile bootstrap of a mean: groups are drawn with replacement, each with all its values.
+    Values that are all equal tell nothing of how far others may be from them, so that none can be given.
 
     Arguments:
-        values: With shape :math:`(N)`.
+        values: With shape :math:`(N)`; for a paired comparison, the differences.
         groups: The prompt of each value.
+        confidence: How often it is to cover.
 
     Returns:
-        Both ends at 95 %; None if there are fewer than two groups.
+        Both ends; None if there are fewer than two prompts, or all values are equal.
     """
-    sums, counts = _by_group(values, groups)
-    if len(sums) < 2:
+    clusters = Clusters.of(values, groups)
+    if clusters.number < 2:
         return None
-    random = np.random.default_rng(0)
-    means = []
-    for _ in range(0, RESAMPLES, 500):
-        weights = random.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=500)
-        means.append((weights @ sums) / (weights @ counts))
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    # Equal values have rounding as their only spread; the mean must not fall out of its own interval.
-    mean = values.double().mean().item()
-    return min(float(low), mean), max(float(high), mean)
+    if np.ptp(np.asarray(values, dtype=np.float64)) == 0:
+        return None
+    reach = quantile(confidence, clusters.number - 1) * standard_error(clusters)
+    return clusters.mean - reach, clusters.mean + reach
 
 
-def _by_group(values: Tensor, groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of the values of each group, in the groups' sorted order."""
-    numbers = values.double().cpu().numpy()
-    _, inverse = np.unique(np.asarray(groups), return_inverse=True)
-    counts = np.bincount(inverse)
-    # Sorted within a group, too: a sum must not depend on the order of the images.
-    order = np.lexsort((numbers, inverse))
-    return np.bincount(inverse[order], weights=numbers[order]), counts
+def standard_error(clusters: Clusters) -> float:
+    r"""Of a mean over prompts.
+
+    .. math:: \frac{1}{N} \sqrt{\frac{k}{k - 1} \sum_i (s_i - m_i \bar x)^2}
+
+    with the sums :math:`s_i` and numbers :math:`m_i` of the values of :math:`k` prompts.
+
+    References:
+        | Sampling Techniques (Cochran, 1977), section 6.3: a ratio of the prompts' sums and numbers
+    """
+    off = clusters.sums - clusters.counts * clusters.mean
+    k = clusters.number
+    return float(np.sqrt(k / (k - 1) * (off**2).sum()) / clusters.n)
