@@ -9,15 +9,27 @@ from safetensors.torch import load_file
 from scipy import linalg
 
 from unlearn.statistics.distances import (
-    cmmd_distance,
     frechet_distance,
-    half_sample_deviation,
-    kernel_distance,
+    frechet_to,
+    gaussian_kernel,
+    pairs_against,
+    pairs_of_pairs,
+    polynomial_kernel,
 )
+from unlearn.statistics.jackknife import mean_over_pairs
 
 
 def features(n, d, seed, shift=0.0):
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.double) * 2 + shift
+
+
+def kernel_distance(x, y, kernel=polynomial_kernel):
+    """Of images of as many prompts."""
+    return mean_over_pairs(pairs_against(kernel, x, y), [str(i) for i in range(len(x))])[0]
+
+
+def cmmd_distance(x, y):
+    return 1000 * kernel_distance(x, y, gaussian_kernel)
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(80, 60, 5), (300, 200, 40), (12, 90, 30), (10, 9, 25)])
@@ -54,6 +66,46 @@ def test_kernel_distance_is_unbiased_where_frechet_is_not():
     assert frechet.mean() > 3 * frechet.std() / 30**0.5
 
 
+@pytest.mark.parametrize("kernel", [polynomial_kernel, gaussian_kernel])
+def test_kernel_distances_by_hand(kernel):
+    """Pair by pair, as their definition has it: without diagonals, and the cross term twice."""
+    x, y = features(5, 3, 0), features(4, 3, 1, 0.5)
+    k = {(a, b): kernel(p, q) for a, p in (("x", x), ("y", y)) for b, q in (("x", x), ("y", y))}
+    xx = np.mean([k["x", "x"][i, j] for i in range(5) for j in range(5) if i != j])
+    yy = np.mean([k["y", "y"][i, j] for i in range(4) for j in range(4) if i != j])
+    xy = np.mean([k["x", "y"][i, j] for i in range(5) for j in range(4)])
+    assert kernel_distance(x, y, kernel) == pytest.approx(xx + yy - 2 * xy, rel=1e-9)
+    paired = mean_over_pairs(pairs_of_pairs(kernel, x[:4], y), list("abcd"))[0]
+    means = [np.mean([m[i, j] for i in range(4) for j in range(4) if i != j]) for m in k_of(kernel, x[:4], y)]
+    assert paired == pytest.approx(means[0] + means[1] - 2 * means[2], rel=1e-9)
+
+
+def k_of(kernel, x, y):
+    return kernel(x, x), kernel(y, y), kernel(x, y)
+
+
+def test_kernels_by_hand():
+    x, y = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, -1.0]])
+    assert polynomial_kernel(x, y).item() == pytest.approx((1 / 2 + 1) ** 3)
+    cosine = 1 / (5**0.5 * 10**0.5)
+    assert gaussian_kernel(x, y).item() == pytest.approx(np.exp(-(2 - 2 * cosine) / (2 * 10**2)))
+
+
+def test_equal_sets_are_at_distance_zero():
+    x = features(6, 3, 0)
+    assert mean_over_pairs(pairs_of_pairs(polynomial_kernel, x, x), list("abcdef")) == (0, None)
+
+
+def test_a_reference_of_one_image_is_none():
+    with pytest.raises(ValueError, match="at least two"):
+        pairs_against(polynomial_kernel, features(4, 3, 0), features(1, 3, 0))
+
+
+def test_a_fixed_set_is_the_same_set():
+    x, y = features(12, 5, 0), features(9, 5, 1)
+    assert frechet_to(y)(x) == pytest.approx(frechet_distance(x, y), rel=1e-12)
+
+
 def test_distances_do_not_depend_on_order():
     x, y = features(30, 6, 0), features(40, 6, 1)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
@@ -73,13 +125,6 @@ def test_against_torchmetrics():
     theirs.update(y, real=False)
     assert frechet_distance(x, y) == pytest.approx(theirs.compute().item(), rel=1e-8)
     assert kernel_distance(x, y) == pytest.approx(poly_mmd(x, y).item(), rel=1e-8)
-
-
-def test_half_samples_give_the_deviation_of_a_mean():
-    values = features(200, 1, 0).flatten()
-    found = half_sample_deviation(lambda index: values[index].mean().item(), [str(i) for i in range(200)])
-    assert found == pytest.approx(values.std().item() / 200**0.5, rel=0.25)
-    assert half_sample_deviation(lambda _: 0.0, list("abc")) is None
 
 
 @pytest.mark.golden
@@ -102,5 +147,7 @@ def test_against_golden_outputs(golden):
         blocks.append(kernel_distance(x, y))
     subset_mean = expected["kid_torch_fidelity_subsets"]["kernel_inception_distance_mean"]
     assert np.mean(blocks) == pytest.approx(subset_mean, rel=case["tolerance"]["kid_*"]["tol"])
-    cmmd = cmmd_distance(tensors["clip_real"], tensors["clip_gen"])
+    x, y = tensors["clip_real"], tensors["clip_gen"]
+    inside = gaussian_kernel(x, x).mean() + gaussian_kernel(y, y).mean()
+    cmmd = 1000 * (inside - 2 * gaussian_kernel(x, y).mean()).item()
     assert cmmd == pytest.approx(expected["cmmd_google_float64"], rel=case["tolerance"]["cmmd_*"]["tol"])

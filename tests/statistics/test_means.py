@@ -12,10 +12,30 @@ def values(n, seed=0):
     return torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.double) * 2
 
 
-def test_single_values_have_student_s_interval():
-    drawn = values(9)
-    expected = stats.ttest_1samp(drawn.numpy(), 0).confidence_interval(0.95)
-    assert mean_interval(drawn, [str(i) for i in range(9)]) == pytest.approx((expected.low, expected.high))
+def student(drawn, confidence=0.95):
+    expected = stats.ttest_1samp(drawn, 0).confidence_interval(confidence)
+    return expected.low, expected.high
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+def test_values_without_skewness_have_student_s_interval(confidence):
+    drawn = np.concatenate([3 + (half := values(7).numpy()), 3 - half])
+    found = mean_interval(drawn, [str(i) for i in range(14)], confidence)
+    assert found == pytest.approx(student(drawn, confidence))
+
+
+def test_skewed_values_reach_further_on_their_long_side():
+    drawn = values(12).exp().numpy()
+    low, high = mean_interval(drawn, [str(i) for i in range(12)])
+    t_low, t_high = student(drawn)
+    assert low == pytest.approx(t_low)
+    assert high > t_high + 0.2 * (t_high - t_low)
+    # Hall's transformation, taken forwards, leads from there to Student's quantile.
+    k, skewness = 12, stats.skew(drawn, bias=False)
+    t = (drawn.mean() - high) / (drawn.std(ddof=1) / np.sqrt(k))
+    bent = t + skewness / 3 * t**2 / k**0.5 + skewness**2 / 27 * t**3 / k + skewness / 6 / k**0.5
+    assert bent == pytest.approx(stats.t.ppf(0.025, 11))
+    assert mean_interval(-drawn, [str(i) for i in range(12)]) == pytest.approx((-high, -low))
 
 
 def test_prompts_count_and_not_images():
@@ -27,10 +47,9 @@ def test_prompts_count_and_not_images():
 
 
 def test_prompts_with_more_images_weigh_more():
-    # By hand: sums 6, 3, 8 of 2, 1, 4 values; the mean is 17 / 7, and the sums are off by 8/7, 4/7 and -12/7.
-    drawn, groups = [2.0, 4, 3, 1, 2, 2, 3], list("aabcccc")
-    error = np.sqrt(3 / 2 * (8**2 + 4**2 + 12**2) / 49) / 7
-    reach = stats.t.ppf(0.975, 2) * error
+    # By hand: sums 6 and 11 of 2 and 5 values; the mean is 17 / 7, and the sums are off by 8/7 and -8/7.
+    drawn, groups = [2.0, 4, 3, 1, 2, 2, 3], list("aaccccc")
+    reach = stats.t.ppf(0.975, 1) * np.sqrt(2 * 2 * (8 / 7) ** 2) / 7
     assert mean_interval(drawn, groups) == pytest.approx((17 / 7 - reach, 17 / 7 + reach))
 
 

@@ -66,7 +66,7 @@ def test_images_of_a_prompt_that_are_all_alike_count_once():
 
 
 def test_images_that_are_as_mixed_within_prompts_as_between_count_nearly_one_by_one():
-    # A quarter of the images of each prompt: the correlation is not above 0, but for its error of 1 / sqrt(72).
+    # A quarter of the images of each prompt: the correlation is 0, and its error 1 / sqrt(72).
     mixed = within(rate_interval([1, 0, 0, 0] * 24, names(24, 4)))
     n = 96 / (1 + 3 * sqrt(2 / (4 * 3 * 24)))
     assert mixed == pytest.approx(wilson_interval(n / 4, n, stats.t.ppf(0.975, 23)), abs=1e-9)

@@ -62,6 +62,11 @@ class Clusters:
         return float(self.sums.sum() / self.counts.sum())
 
     @property
+    def off(self) -> Numbers:
+        """How far each prompt's sum is from what the mean gives as many values."""
+        return self.sums - self.counts * self.mean
+
+    @property
     def single(self) -> bool:
         """Whether each prompt has one value."""
         return self.number == self.n

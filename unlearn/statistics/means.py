@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import cbrt, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,9 +15,15 @@ from unlearn.statistics.interval import CONFIDENCE, Interval, quantile
 def mean_interval(
     values: ArrayLike, groups: Sequence[str], confidence: float = CONFIDENCE
 ) -> Interval | None:
-    """Interval of a mean over prompts, which may have several images each: Student's t over the prompts.
+    r"""Interval of a mean over prompts, which may have several images each.
 
-    Values that are all equal tell nothing of how far others may be from them, so that none can be given.
+    Student's t over the prompts, and Hall's correction of it for skewed values: of both the outer ends, since
+    the one misses where a few values are large, and the other where prompts are few. Values that are all
+    equal tell nothing of how far others may be from them, so that none can be given.
+
+    References:
+        | On the Removal of Skewness by Transformation (Hall, 1992): his cubic transformation
+        | https://doi.org/10.1111/j.2517-6161.1992.tb01876.x
 
     Arguments:
         values: With shape :math:`(N)`; for a paired comparison, the differences.
@@ -27,12 +34,12 @@ def mean_interval(
         Both ends; None if there are fewer than two prompts, or all values are equal.
     """
     clusters = Clusters.of(values, groups)
-    if clusters.number < 2:
+    if clusters.number < 2 or np.ptp(np.asarray(values, dtype=np.float64)) == 0:
         return None
-    if np.ptp(np.asarray(values, dtype=np.float64)) == 0:
-        return None
-    reach = quantile(confidence, clusters.number - 1) * standard_error(clusters)
-    return clusters.mean - reach, clusters.mean + reach
+    reach, error = quantile(confidence, clusters.number - 1), standard_error(clusters)
+    slant = _skewness(clusters) / sqrt(clusters.number)
+    down, up = max(reach, _straightened(reach, slant)), max(reach, -_straightened(-reach, slant))
+    return clusters.mean - down * error, clusters.mean + up * error
 
 
 def standard_error(clusters: Clusters) -> float:
@@ -45,6 +52,23 @@ def standard_error(clusters: Clusters) -> float:
     References:
         | Sampling Techniques (Cochran, 1977), section 6.3: a ratio of the prompts' sums and numbers
     """
-    off = clusters.sums - clusters.counts * clusters.mean
-    k = clusters.number
+    k, off = clusters.number, clusters.off
     return float(np.sqrt(k / (k - 1) * (off**2).sum()) / clusters.n)
+
+
+def _skewness(clusters: Clusters) -> float:
+    """Of what prompts add to a mean, corrected for their number; 0 where it cannot be told."""
+    k, off = clusters.number, clusters.off
+    spread = float((off**2).mean())
+    if k < 3 or spread == 0:
+        return 0.0
+    return sqrt(k * (k - 1)) / (k - 2) * float((off**3).mean()) / spread**1.5
+
+
+def _straightened(t: float, slant: float) -> float:
+    r"""Where Student's t of a skewed mean is when Hall's :math:`t + a t^2 + a^2 t^3 / 3 + a / 2` is ``t``.
+
+    Here :math:`a` is a third of the skewness over :math:`\sqrt k`.
+    """
+    a = slant / 3
+    return t if abs(a) < 1e-9 else (cbrt(1 + 3 * a * (t - a / 2)) - 1) / a
