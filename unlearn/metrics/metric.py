@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -25,6 +26,7 @@ from unlearn.settings import Settings
 from unlearn.statistics.interval import Interval
 from unlearn.statistics.means import mean_interval
 from unlearn.statistics.rates import rate_difference_interval, rate_interval
+from unlearn.store.ranges import ANY, UNITS
 from unlearn.system.shortage import reason
 
 
@@ -268,9 +270,12 @@ class Metric(Settings, ABC):
         after, before = erased[whole], before[whole]
         rate = unit == "%"
         factor = 100.0 if rate else 1.0
-        interval = rate_interval if rate else mean_interval
+        low, high = UNITS.get(unit, ANY)
+        interval = rate_interval if rate else partial(mean_interval, bounds=(low, high))
         difference = (
-            rate_difference_interval(after, before, kept) if rate else mean_interval(after - before, kept)
+            rate_difference_interval(after, before, kept)
+            if rate
+            else mean_interval(after - before, kept, bounds=(low - high, high - low))
         )
         return Score(
             value=factor * after.mean().item(),
