@@ -30,13 +30,14 @@ class CLIPScore(ClipMetric):
     Attributes:
         clip: Key in ``eval.detectors`` of the CLIP. Scores of different ones cannot be compared.
         roles: Which prompts the images are drawn from: those whose images should not change.
-        margin: How far from the original's the mean may be for the images to be called as good.
+        margin: How far from the original's the mean may be for the images to be called as good; None asks
+            for no such test.
     """
 
     better = "higher"
     unit = "100 cos"
 
-    margin: float = setting(above=0, unit="hundredths of a cosine")
+    margin: float | None = setting(default=None, above=0, unit="hundredths of a cosine")
 
     def mean(self, evidence: Evidence, prompts: Sequence[str]) -> Score:
         """In hundredths of a cosine."""

@@ -31,14 +31,15 @@ class ConceptAccuracy(Metric):
     Attributes:
         role: Which prompts the images are drawn from.
         clip: Key in ``eval.detectors`` of the CLIP.
-        margin: How far from the original's the accuracy may be for the erasure to be called specific.
+        margin: How far from the original's the accuracy may be for the erasure to be called specific; None
+            asks for no such test.
     """
 
     better = "higher"
 
     role: str = setting(choices=ROLES)
     clip: str
-    margin: float = setting(above=0, most=100, unit="percentage points")
+    margin: float | None = setting(default=None, above=0, most=100, unit="percentage points")
 
     def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
         """The images of the role, of both models."""

@@ -88,7 +88,7 @@ def belonging(prompts: PromptSet, concept: str) -> list[int]:
 def errors(evidence: Evidence, concepts: Iterable[str]) -> Errors | None:
     """How often the judges of some concepts err; None if there is one of whom that is not known."""
     found = []
-    for name in sorted(concepts):
+    for name in sorted(evidence.concepts.erase.keys() & set(concepts)):
         concept = evidence.concepts.erase[name]
         labels = [evidence.detector(concept.detector).errors(label) for label in concept.labels]
         if not (known := [one for one in labels if one is not None]) or len(known) < len(labels):

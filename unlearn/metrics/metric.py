@@ -100,9 +100,9 @@ class Metric(Settings, ABC):
             return self.undefined(unit, "no image could be scored.", expected=len(erased))
         after, before = erased[whole], before[whole]
         found = (
-            means.of_answers(after, before, kept, errors)
+            means.of_answers(after, before, kept, errors, margin)
             if unit == "%"
-            else means.of_numbers(after, before, kept)
+            else means.of_numbers(after, before, kept, unit, margin)
         )
         return Score(
             unit=unit,
@@ -112,7 +112,6 @@ class Metric(Settings, ABC):
             failed=len(erased) - len(kept),
             better=self.better,
             version=self.version,
-            equivalence=None if margin is None else means.equivalence(after, before, kept, unit, margin),
             per_image={request: tuple(values.tolist()) for request, values in per_image.items()},
             warnings=warnings,
             **found,

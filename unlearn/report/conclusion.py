@@ -161,14 +161,14 @@ def _rest(found: Verdict, scores: Scores) -> list[str]:
             parts.append(f"{name}: {quantity(score['value'], '%')} of {score['n']} prompts")
     if found.kind != "unjudgeable" and (score := measured(scores, "erased")) and score["unsure"]:
         parts.append(
-            f"of {score['unsure']} of {score['n']} images the judge cannot tell what they show (with them, at "
-            f"most {quantity(worst(score), '%')})"
+            f"the judge cannot tell what {score['unsure']} of {score['n']} images show (with them, at most "
+            f"{quantity(worst(score), '%')})"
         )
     if found.thin:
         few = ", ".join(f"{_lower(key)} {scores[key]['n']} of {scores[key]['prompts']}" for key in found.thin)
         parts.append(
-            f"a proof takes {ENOUGH_IMAGES} images of {ENOUGH_PROMPTS} prompts for each question, and there are: "
-            f"{few}"
+            f"a proof takes {ENOUGH_IMAGES} images of {ENOUGH_PROMPTS} prompts for each question, and there "
+            f"are: {few}"
         )
     return parts
 

@@ -249,6 +249,32 @@ class CurveEntry(TypedDict):
     seconds: float
 
 
+class AgreementEntry(TypedDict):
+    """How two judges of one concept agree, on both models' images of prompts that ask for it.
+
+    Attributes:
+        concept: Its name.
+        first: Key in ``eval.detectors`` of the judge that the rates are by.
+        second: Key of the other.
+        both: Images in which both see it.
+        neither: Images in which neither does.
+        only_first: Images in which only the first does.
+        only_second: Images in which only the second does.
+        kappa: Their agreement beyond chance (Cohen), at most 1; None where it is not defined.
+        interval: Its 95 % interval; None where none can be given.
+    """
+
+    concept: str
+    first: str
+    second: str
+    both: int
+    neither: int
+    only_first: int
+    only_second: int
+    kappa: float | None
+    interval: list[float] | None
+
+
 class Results(TypedDict):
     """All of ``results.json``.
 
@@ -271,6 +297,7 @@ class Results(TypedDict):
         environment: Versions, commit and device of the process that put these results together.
         made_with: The same of those that made the artifacts, one entry for each that differs: an artifact
             that was found finished was made by an earlier process. Absent from results of older versions.
+        agreement: Only where there is a second judge (``eval.second_judge``) of a concept.
         attacks: Only where there are any: what each tried and spent. How often it succeeds is in ``scores``.
         steps: Only of a sequence: what the model was like after each step. The last is what ``scores`` is of.
         resurgence: Only where ``eval.resurgence`` names curves: how fast the concept comes back.
@@ -290,6 +317,7 @@ class Results(TypedDict):
     artifacts: dict[str, Artifact]
     environment: Environment
     made_with: NotRequired[list[Making]]
+    agreement: NotRequired[list[AgreementEntry]]
     attacks: NotRequired[list[AttackEntry]]
     steps: NotRequired[list[StepEntry]]
     resurgence: NotRequired[list[CurveEntry]]

@@ -61,8 +61,8 @@ def erased(scores: Scores) -> Axis:
 
 
 def other_words(scores: Scores) -> tuple[str, ...]:
-    """The scores of synonyms and descriptions that bring back in more than :data:`ERASED_BELOW` percent of the
-    images what the plain words do not."""
+    """The scores of synonyms and descriptions that bring back in more than :data:`ERASED_BELOW` percent of
+    the images what the plain words do not."""
     return tuple(
         key
         for key in OTHER_WORDS
@@ -97,8 +97,8 @@ def robust(scores: Scores) -> Axis:
 def destroyed(scores: Scores) -> tuple[str, ...]:
     """The scores of kept concepts that say that the model is of no use any more.
 
-    Less than half of what the original draws as asked is left, of unrelated concepts, or, where these were not
-    measured, of neighbours; that the concept does not show is no erasure then.
+    Less than half of what the original draws as asked is left, of unrelated concepts, or, where these were
+    not measured, of neighbours; that the concept does not show is no erasure then.
     """
     for key in reversed(SPECIFIC):
         if (score := measured(scores, key)) and score["original"] and score["original"]["value"] > 0:
