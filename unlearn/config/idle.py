@@ -91,7 +91,7 @@ def _prompts(run: RunConfig) -> Iterator[tuple[str, str]]:
     for role in run.eval.prompts:
         if role not in needed:
             yield f"eval.prompts.{role}", f"It counts with a metric of the role '{role}'."
-        elif not len(run.concepts.prompt_set(role, run.paths.prompts)):
+        elif not len(run.concepts.prompt_set(role, run.paths.prompts, split=run.eval.split)):
             yield f"eval.prompts.{role}", f"The concept has no prompts of the role '{role}'."
 
 
@@ -124,7 +124,7 @@ def _substitutes(run: RunConfig) -> set[str]:
     found: set[str] = set()
     for metric in run.eval.metrics.values():
         if isinstance(metric, ConceptAccuracy):
-            prompts = run.concepts.prompt_set(metric.role, run.paths.prompts)
+            prompts = run.concepts.prompt_set(metric.role, run.paths.prompts, split=run.eval.split)
             asked = {
                 (name, label) for name, label in zip(prompts.concepts, prompts.shows, strict=True) if label
             }
