@@ -257,7 +257,7 @@ class Metric(Settings, ABC):
             erased: What the metric says of each of the erased model's images, with shape :math:`(N)`; for a
                 rate 0 or 1; NaN where it failed.
             original: The same for the original's images of the same prompts and seeds; None stands for zeros.
-            prompts: The prompt of each image; images of one prompt are resampled together.
+            prompts: The prompt of each image; images of one prompt count together.
             per_image: For the report, by image set.
         """
         before = torch.zeros_like(erased) if original is None else original
@@ -269,7 +269,9 @@ class Metric(Settings, ABC):
         rate = unit == "%"
         factor = 100.0 if rate else 1.0
         interval = rate_interval if rate else mean_interval
-        difference = (rate_difference_interval if rate else mean_interval)(after - before, kept)
+        difference = (
+            rate_difference_interval(after, before, kept) if rate else mean_interval(after - before, kept)
+        )
         return Score(
             value=factor * after.mean().item(),
             unit=unit,
