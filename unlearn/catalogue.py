@@ -46,6 +46,13 @@ from unlearn.metrics.detection import DetectionRate
 from unlearn.metrics.distribution import CMMD, FID, KID
 from unlearn.metrics.metric import Metric
 from unlearn.metrics.perceptual import ImageDistance
+from unlearn.metrics.protocols.counts import LabelCounts, Presence
+from unlearn.metrics.protocols.erosion import ErosionCurve
+from unlearn.metrics.protocols.harmonic import HarmonicMean
+from unlearn.metrics.protocols.outcomes import NewFailures
+from unlearn.metrics.protocols.ratio import ErasureRatio
+from unlearn.metrics.protocols.styles import ErasedCLIPScore, StyleGap
+from unlearn.metrics.protocols.thresholds import ThresholdCurve
 from unlearn.metrics.robustness import AttackSuccessRate, WorstCaseSuccessRate
 from unlearn.models.families.sd import StableDiffusion
 from unlearn.resurgence.quantisation import Quantisation
@@ -92,13 +99,22 @@ ATTACKS: dict[str, type[Attack]] = {
 
 METRICS: dict[str, type[Metric]] = {
     "asr": AttackSuccessRate,
+    "clip_e": ErasedCLIPScore,
     "clip_score": CLIPScore,
     "cmmd": CMMD,
     "erased": DetectionRate,
+    "erasure_ratio": ErasureRatio,
+    "erosion": ErosionCurve,
     "fid": FID,
+    "h_a": StyleGap,
+    "h_o": HarmonicMean,
     "identity": ImageDistance,
     "kid": KID,
+    "label_counts": LabelCounts,
+    "new_failures": NewFailures,
+    "presence": Presence,
     "retained": ConceptAccuracy,
+    "thresholds": ThresholdCurve,
     "worst_case": WorstCaseSuccessRate,
 }
 

@@ -126,13 +126,14 @@ def _enough(run: RunConfig, role: str) -> Iterator[str]:
         return
     asked, split = run.eval.prompts[role], run.eval.split
     each = run.concept.sequence is not None and role in ASKING
-    own, others = ([_rows(run, str(name), role, half) for name in files] for half in _halves(split))
+    used, other = _halves(split)
+    own = [_rows(run, str(name), role, used) for name in files]
+    more = sum(_rows(run, str(name), role, other) for name in files)
     found = min(own) if each else sum(own)
-    if found < asked and sum(others):
+    if found < asked and more:
         yield (
             f"eval.prompts.{role}: asks for {asked}{' of each concept' if each else ''}, and the half "
-            f"'{split}' has {found}; the {sum(others)} of '{_halves(split)[1]}' are not mixed with them. Ask "
-            "for fewer."
+            f"'{split}' has {found}; the {more} of '{other}' are not mixed with them. Ask for fewer."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class CLIPScore(ClipMetric):
         roles: Which prompts the images are drawn from: those whose images should not change.
     """
 
-    better = "higher"
+    better: ClassVar[Literal["lower", "higher"]] = "higher"
     unit = "100 cos"
 
     def mean(self, evidence: Evidence, prompts: Sequence[str]) -> Score:

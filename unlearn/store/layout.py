@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict
 
 from unlearn.store.environment import Environment
+from unlearn.store.tables import TableEntry
 
 SCHEMA = 1
 """Version of the layout of ``results.json`` and ``items.jsonl``."""
@@ -50,6 +51,7 @@ class ScoreEntry(TypedDict):
         version: Version of the metric's definition; numbers of two versions must not be compared.
         original: The unedited model's number on the same prompts and seeds; None where it has no meaning.
         difference: Erased minus original, paired by prompt and seed; None where it has no meaning.
+        details: Tables and curves behind the number, by name. Absent where it has none.
     """
 
     value: float | None
@@ -62,6 +64,7 @@ class ScoreEntry(TypedDict):
     version: int
     original: Measured | None
     difference: Measured | None
+    details: NotRequired[dict[str, TableEntry]]
 
 
 class Seeds(TypedDict):
