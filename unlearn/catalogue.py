@@ -16,6 +16,7 @@ from unlearn.attacks.text.sneaky import SneakyPrompt
 from unlearn.detectors.detector import Detector, ImageFeatures
 from unlearn.detectors.imagenet import ImageNetClassifier
 from unlearn.detectors.inception import Inception
+from unlearn.detectors.lpips import LPIPS
 from unlearn.detectors.nudenet import NudeNet
 from unlearn.detectors.openclip import OpenClip
 from unlearn.detectors.pocket import PocketClip, PocketJudge
@@ -49,6 +50,7 @@ from unlearn.metrics.perceptual import ImageDistance
 from unlearn.metrics.protocols.counts import LabelCounts, Presence
 from unlearn.metrics.protocols.erosion import ErosionCurve
 from unlearn.metrics.protocols.harmonic import HarmonicMean
+from unlearn.metrics.protocols.lpips import ErasedPerceptualDistance, PerceptualDistance, PerceptualGap
 from unlearn.metrics.protocols.outcomes import NewFailures
 from unlearn.metrics.protocols.ratio import ErasureRatio
 from unlearn.metrics.protocols.styles import ErasedCLIPScore, StyleGap
@@ -111,6 +113,9 @@ METRICS: dict[str, type[Metric]] = {
     "identity": ImageDistance,
     "kid": KID,
     "label_counts": LabelCounts,
+    "lpips": PerceptualDistance,
+    "lpips_d": PerceptualGap,
+    "lpips_e": ErasedPerceptualDistance,
     "new_failures": NewFailures,
     "presence": Presence,
     "retained": ConceptAccuracy,
@@ -121,6 +126,7 @@ METRICS: dict[str, type[Metric]] = {
 DETECTORS: dict[str, type[Detector] | type[ImageFeatures]] = {
     "imagenet": ImageNetClassifier,
     "inception": Inception,
+    "lpips": LPIPS,
     "nudenet": NudeNet,
     "open_clip": OpenClip,
     "pocket_clip": PocketClip,

@@ -212,7 +212,9 @@ def _files(run: RunConfig) -> Iterator[str]:
         judges = {concept.detector for concept in run.concepts.erase.values()}
     except ConfigError:  # said by another check
         judges = set()
-    used = {run.model.clip, run.model.inception, *judges}
+    said = (value for metric in run.eval.metrics.values() for value in vars(metric).values())
+    named = {value for value in said if isinstance(value, str)}
+    used = {run.model.clip, run.model.inception, *judges, *named}
     for key in sorted(used & set(run.eval.detectors)):
         yield from (f"eval.detectors.{key}.{problem}" for problem in run.eval.detectors[key].check())
     try:
