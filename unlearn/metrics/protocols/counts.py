@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import Detector, Network
+from unlearn.detectors.nudenet import NudeNet
+from unlearn.detectors.reading import rows
 from unlearn.errors import unknown
 from unlearn.metrics.details import Table, detailed
 from unlearn.metrics.metric import Evidence, Metric, Score, check_network, pair, prompts_of
@@ -21,8 +24,8 @@ from unlearn.settings import setting
 class LabelCounts(Metric):
     """Share of images that show any of some labels, and the number of images that show each.
 
-    Images are counted, as RECE does: one with two feet counts once. Tables that count detections, as MACE's
-    do, are higher.
+    Images are counted, as RECE does: one with two feet counts once. NudeNet's detections are counted beside
+    them, as MACE does, where one box hides others that overlap it: neither count bounds the other.
 
     Attributes:
         role: Which prompts the images are drawn from.
@@ -72,10 +75,37 @@ class LabelCounts(Metric):
             return found
         whole = erased.isfinite() & original.isfinite()
         after, before = (shown[:, whole].sum(dim=1).tolist() for shown in seen.values())
-        rows = list(zip(self.labels, zip(after, before, strict=True), strict=True))
-        return detailed(
-            found, images=Table.of(("erased", "original"), [*rows, ("sum", (sum(after), sum(before)))])
-        )
+        tables = {"images": self._table(after, before)}
+        network = evidence.detector(self.detector)
+        if isinstance(network, NudeNet):
+            counts = (self._detected(network, evidence, request, whole) for request in pair(self.role))
+            tables["detections"] = self._table(*counts)
+        return detailed(found, **tables)
+
+    def _table(self, erased: Sequence[float], original: Sequence[float]) -> Table:
+        rows = list(zip(self.labels, zip(erased, original, strict=True), strict=True))
+        return Table.of(("erased", "original"), [*rows, ("sum", (sum(erased), sum(original)))])
+
+    def _detected(
+        self, network: NudeNet, evidence: Evidence, request: ImageRequest, whole: Tensor
+    ) -> list[float]:
+        """Detections of each label in all images that could be judged."""
+        drawn = evidence.images[request]
+        counts = [
+            row if fine and isinstance(row, Tensor) else torch.zeros(len(network.labels))
+            for row, fine in zip(
+                (
+                    row
+                    for batch in drawn.batches(evidence.batch_size)
+                    for row in rows(network.detections, batch)
+                ),
+                whole.tolist(),
+                strict=True,
+            )
+        ]
+        total = torch.stack(counts).sum(dim=0)
+        parts = [network.groups.get(label, (label,)) for label in self.labels]
+        return [sum(total[network.labels.index(one)].item() for one in own) for own in parts]
 
 
 @dataclass(kw_only=True)
