@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from unlearn.metrics.functional import Interval, rate_difference_interval, rate_interval
 from unlearn.report import write_comparison
+from unlearn.statistics.interval import Interval
+from unlearn.statistics.rates import rate_difference_interval, rate_interval
 from unlearn.store.layout import Item, PlaceEntry, Results, ScoreEntry
 from unlearn.store.results import read_items, read_results
 

@@ -27,10 +27,10 @@ from scripts.pocket.unet import build
 from scripts.pocket.world import EVERYTHING, FAMILIES, HELD_OUT, MEDIA
 from unlearn.concepts.concept import read_prompts
 from unlearn.detectors.pocket import PocketJudge
-from unlearn.metrics.functional import wilson_interval
 from unlearn.models.families.sd import StableDiffusion
 from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import Sampler, draw
+from unlearn.statistics.rates import wilson_interval
 
 SAMPLER = Sampler(scheduler="ddim", steps=20, guidance=4.0, resolution=64, batch_size=32)
 FIRST_SEED = 1_000_000  # none of the prompt sets' seeds

@@ -18,9 +18,10 @@ from unlearn.metrics.alignment import CLIPScore
 from unlearn.metrics.classification import ConceptAccuracy
 from unlearn.metrics.detection import DetectionRate
 from unlearn.metrics.distribution import CMMD, FID, KID
-from unlearn.metrics.functional import frechet_distance, wilson_interval
 from unlearn.metrics.perceptual import ImageDistance
 from unlearn.metrics.robustness import AttackSuccessRate, WorstCaseSuccessRate
+from unlearn.statistics.distances import frechet_distance
+from unlearn.statistics.rates import wilson_interval
 
 ROLES = ["neighbour", "unrelated"]
 EVERY = {

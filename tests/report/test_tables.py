@@ -4,7 +4,7 @@ import torch
 from synthetic_run import synthetic_results
 
 from scripts.tables import against_control
-from unlearn.metrics.functional import rate_difference_interval, rate_interval
+from unlearn.statistics.rates import rate_difference_interval, rate_interval
 from unlearn.store.results import write_items, write_results
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import ImageText
 from unlearn.errors import ConfigError
-from unlearn.metrics.functional import clip_similarity
 from unlearn.metrics.metric import Evidence, Score, pair
 from unlearn.metrics.roles import ClipMetric
+from unlearn.statistics.similarity import clip_similarity
 
 
 @dataclass(kw_only=True)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from unlearn.detectors.detector import ImageFeatures, Network
-from unlearn.metrics.functional import (
-    Interval,
-    Z,
+from unlearn.metrics.metric import Evidence, Measured, Score, check_network, pair
+from unlearn.metrics.roles import RolesMetric
+from unlearn.settings import setting
+from unlearn.statistics.distances import (
     frechet_distance,
     frechet_to,
     gaussian_kernel,
@@ -21,9 +22,7 @@ from unlearn.metrics.functional import (
     polynomial_kernel,
     within,
 )
-from unlearn.metrics.metric import Evidence, Measured, Score, check_network, pair
-from unlearn.metrics.roles import RolesMetric
-from unlearn.settings import setting
+from unlearn.statistics.interval import Interval, Z
 
 AGAINST = ("reference", "original")
 

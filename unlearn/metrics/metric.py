@@ -21,8 +21,10 @@ from unlearn.concepts.images import ImageRequest, ImageSet
 from unlearn.detectors.detector import Detector, ImageFeatures, ImageText, Network
 from unlearn.detectors.reading import BROKEN, Failure, rows
 from unlearn.errors import ConfigError, UnlearnError, unknown
-from unlearn.metrics.functional import Interval, mean_interval, rate_difference_interval, rate_interval
 from unlearn.settings import Settings
+from unlearn.statistics.interval import Interval
+from unlearn.statistics.means import mean_interval
+from unlearn.statistics.rates import rate_difference_interval, rate_interval
 from unlearn.system.shortage import reason
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from unlearn.concepts.images import ImageRequest
 from unlearn.metrics.detection import detections
-from unlearn.metrics.functional import rate_interval
 from unlearn.metrics.metric import Evidence
 from unlearn.pipeline.judging import Judging, identities
 from unlearn.pipeline.resurging import Drawn
+from unlearn.statistics.rates import rate_interval
 from unlearn.store.artifacts import Store, content, seconds
 from unlearn.store.layout import CurveEntry, Measured, PlaceEntry
 from unlearn.store.provenance import made_by

@@ -1,9 +1,4 @@
-r"""The formulas behind the metrics, on plain tensors.
-
-Rates and means come with 95 % intervals. The unit of sampling is the prompt: images of one prompt with
-different seeds are alike, so they are resampled together. Random draws come from generators of their own with
-fixed seeds, and groups are taken in sorted order, so that an interval depends neither on what was drawn
-before nor on the order of the images.
+r"""How far two sets of features are apart.
 
 Features are :math:`(N, D)`; distances are computed in double precision.
 """
@@ -11,133 +6,13 @@ Features are :math:`(N, D)`; distances are computed in double precision.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import comb
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-Interval = tuple[float, float]
-
-Z = 1.959963984540054
-"""The standard normal distribution's 97.5 % quantile."""
-
-RESAMPLES = 10_000
 HALF_SAMPLES = 50
-
-
-def wilson_interval(successes: int, n: int) -> Interval:
-    r"""Wilson's score interval for a rate, at 95 %.
-
-    .. math:: \frac{p + z^2 / 2n \pm z \sqrt{p (1 - p) / n + z^2 / 4n^2}}{1 + z^2 / n}
-
-    References:
-        | Probable Inference, the Law of Succession, and Statistical Inference (Wilson, 1927)
-        | https://doi.org/10.1080/01621459.1927.10502953
-
-    Arguments:
-        successes: How often it happened, from 0 to ``n``.
-        n: How often it could have, at least 1.
-
-    Returns:
-        Both ends, in :math:`[0, 1]`.
-    """
-    if not 0 <= successes <= n or n == 0:
-        raise ValueError(f"successes: must be from 0 to n, and n at least 1, got {successes} of {n}")
-    p = successes / n
-    centre = p + Z**2 / (2 * n)
-    half = Z * ((p * (1 - p) + Z**2 / (4 * n)) / n) ** 0.5
-    scale = 1 + Z**2 / n
-    # At 0 and n the formula is exactly 0 and 1; rounding must not take the value out of its interval.
-    low = 0.0 if successes == 0 else (centre - half) / scale
-    high = 1.0 if successes == n else (centre + half) / scale
-    return low, high
-
-
-def mcnemar_p(gained: int, lost: int) -> float:
-    r"""How likely chance alone is to tell two that were tried on the same prompts so far apart, two-sided.
-
-    Only prompts on which the two differ count: by chance, either half goes each way. With :math:`k` on the
-    smaller side of :math:`m`,
-
-    .. math:: p = \min\left(1, 2^{1 - m} \sum_{i \le k} \binom{m}{i}\right)
-
-    References:
-        | Note on the sampling error of the difference between correlated proportions or percentages (McNemar,
-        | 1947); the binomial distribution itself, not its approximation
-        | https://doi.org/10.1007/BF02295996
-
-    Arguments:
-        gained: Prompts on which only the first succeeds.
-        lost: Prompts on which only the second does.
-
-    Returns:
-        The probability, in :math:`[0, 1]`; 1 where they nowhere differ.
-    """
-    differ = gained + lost
-    tail = sum(comb(differ, count) for count in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / (1 << differ))
-
-
-def mean_interval(values: Tensor, groups: Sequence[str]) -> Interval | None:
-    """Percentile bootstrap of a mean: groups are drawn with replacement, each with all its values.
-
-    Arguments:
-        values: With shape :math:`(N)`.
-        groups: The prompt of each value.
-
-    Returns:
-        Both ends at 95 %; None if there are fewer than two groups.
-    """
-    sums, counts = _by_group(values, groups)
-    if len(sums) < 2:
-        return None
-    random = np.random.default_rng(0)
-    means = []
-    for _ in range(0, RESAMPLES, 500):
-        weights = random.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=500)
-        means.append((weights @ sums) / (weights @ counts))
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    # Equal values have rounding as their only spread; the mean must not fall out of its own interval.
-    mean = values.double().mean().item()
-    return min(float(low), mean), max(float(high), mean)
-
-
-def rate_interval(outcomes: Tensor, groups: Sequence[str]) -> Interval | None:
-    """Interval of a rate: Wilson's if each group has one outcome, else that of :func:`mean_interval`.
-
-    Where all outcomes are alike no resampling can show what was missed; Wilson's for the number of groups
-    can.
-
-    Arguments:
-        outcomes: 0 or 1, with shape :math:`(N)`.
-        groups: The prompt of each outcome.
-    """
-    distinct = len(set(groups))
-    hits = int(outcomes.sum().item())
-    if distinct == len(outcomes):
-        return wilson_interval(hits, len(outcomes))
-    if hits in (0, len(outcomes)):
-        return wilson_interval(distinct if hits else 0, distinct)
-    return mean_interval(outcomes, groups)
-
-
-def rate_difference_interval(differences: Tensor, groups: Sequence[str]) -> Interval | None:
-    """Interval of a paired difference of rates, by the bootstrap of :func:`mean_interval`.
-
-    Where all pairs changed alike, Wilson's for the share of groups that changed bounds it from the inner
-    side.
-
-    Arguments:
-        differences: -1, 0 or 1, with shape :math:`(N)`.
-        groups: The prompt of each pair.
-    """
-    first = differences[0].item()
-    if first != 0 and bool((differences == first).all()):
-        share = wilson_interval(len(set(groups)), len(set(groups)))[0]
-        return (first, first * share) if first < 0 else (first * share, first)
-    return mean_interval(differences, groups)
 
 
 def half_sample_deviation(statistic: Callable[[Tensor], float], groups: Sequence[str]) -> float | None:
@@ -166,16 +41,6 @@ def half_sample_deviation(statistic: Callable[[Tensor], float], groups: Sequence
         half = random.permutation(len(names))[: len(names) // 2]
         values.append(statistic(torch.from_numpy(np.flatnonzero(np.isin(inverse, half)))))
     return float(np.std(values, ddof=1))
-
-
-def _by_group(values: Tensor, groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of the values of each group, in the groups' sorted order."""
-    numbers = values.double().cpu().numpy()
-    _, inverse = np.unique(np.asarray(groups), return_inverse=True)
-    counts = np.bincount(inverse)
-    # Sorted within a group, too: a sum must not depend on the order of the images.
-    order = np.lexsort((numbers, inverse))
-    return np.bincount(inverse[order], weights=numbers[order]), counts
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
@@ -288,13 +153,3 @@ def cmmd_distance(x: Tensor, y: Tensor) -> float:
     """
     cross = gaussian_kernel(x, y).mean().item()
     return 1000 * (within(gaussian_kernel(x, x), False) + within(gaussian_kernel(y, y), False) - 2 * cross)
-
-
-def clip_similarity(x: Tensor, y: Tensor) -> Tensor:
-    """Cosine of each pair of features, not clamped, with shape :math:`(N)`.
-
-    References:
-        | CLIPScore: A Reference-free Evaluation Metric for Image Captioning (Hessel et al., 2021)
-        | https://arxiv.org/abs/2104.08718
-    """
-    return (normalize(x.double(), dim=-1) * normalize(y.double(), dim=-1)).sum(dim=-1)

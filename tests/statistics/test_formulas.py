@@ -8,18 +8,16 @@ import torch
 from safetensors.torch import load_file
 from scipy import linalg, stats
 
-from unlearn.metrics.functional import (
-    clip_similarity,
+from unlearn.statistics.comparisons import mcnemar_p
+from unlearn.statistics.distances import (
     cmmd_distance,
     frechet_distance,
     half_sample_deviation,
     kernel_distance,
-    mcnemar_p,
-    mean_interval,
-    rate_difference_interval,
-    rate_interval,
-    wilson_interval,
 )
+from unlearn.statistics.means import mean_interval
+from unlearn.statistics.rates import rate_difference_interval, rate_interval, wilson_interval
+from unlearn.statistics.similarity import clip_similarity
 
 
 def features(n, d, seed, shift=0.0):
