@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Relevance:
     """
 
     def __init__(self, plan: Plan, kept: Path) -> None:
-        self._plan, self._kept = plan, kept
+        self._kept, self._lock = kept, threading.Lock()
         known = json.loads(kept.read_text()) if kept.exists() else {}
         code, self._files = plan.digest(), plan.files([])
         self._keys = {name: f"{code} {digest}" for name, digest in plan.test_files().items()}
@@ -41,11 +42,9 @@ class Relevance:
         answer = copy.run(["-q", "-x", name], SLOW, self._files)
         if answer.code not in (0, 5) or answer.recorded is None:
             raise SystemExit(f"{name}: must pass before anything is mutated.\n{answer.said}")
-        self._known[name] = {"key": self._keys[name], "tests": answer.recorded}
-
-    def save(self) -> None:
-        """Keeps what is known."""
-        self._kept.write_text(json.dumps(self._known))
+        with self._lock:
+            self._known[name] = {"key": self._keys[name], "tests": answer.recorded}
+            self._kept.write_text(json.dumps(self._known))
 
     def of(self, mutant: Mutant, seconds: float) -> Tests:
         """The tests that run a mutant, the quickest first, as many as take ``seconds``."""

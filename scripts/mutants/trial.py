@@ -88,7 +88,6 @@ def every(
     pool = [Copy(plan, copies / str(number)) for number in range(min(jobs, len(missing) + len(open_ones)))]
     try:
         _shared(pool, relevance.record, missing, "test files")
-        relevance.save()
         _shared(pool, judge, open_ones, "mutants")
     finally:
         for copy in pool:
