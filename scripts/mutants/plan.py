@@ -19,6 +19,7 @@ class Plan:
         tests: Patterns of the test files.
         code: Patterns of all that a verdict depends on, beside the tests.
         preload: Modules to import once for all tests.
+        slow: Test files that are left out.
     """
 
     root: Path
@@ -26,6 +27,7 @@ class Plan:
     tests: tuple[str, ...]
     code: tuple[str, ...]
     preload: tuple[str, ...] = ()
+    slow: frozenset[str] = frozenset()
 
     def files(self, only: list[str]) -> list[str]:
         """What is mutated, or what of it ``only`` names."""
@@ -37,7 +39,8 @@ class Plan:
 
     def test_files(self) -> dict[str, str]:
         """The digest of each test file."""
-        return {name: self._digest([name]) for name in self._matching(self.tests)}
+        names = [name for name in self._matching(self.tests) if name not in self.slow]
+        return {name: self._digest([name]) for name in names}
 
     def digest(self) -> str:
         """Of all that a verdict depends on, beside the tests."""
@@ -71,6 +74,8 @@ OURS = Plan(
         "tests/pipeline/test_*.py",
         "tests/attacks/test_*.py",
     ),
+    # Whole runs, of which each takes as long as all tests of a room.
+    slow=frozenset({"tests/pipeline/test_run.py", "tests/pipeline/test_memory.py"}),
     code=("unlearn/**/*.py", "conf/**/*.yaml", "tests/conftest.py", "tests/**/[a-s]*.py", "pyproject.toml"),
     preload=(
         "pytest", "numpy", "scipy.stats", "torch", "torchvision.transforms.v2", "hydra", "diffusers",

@@ -173,6 +173,16 @@ def test_under_attack_each_prompt_has_its_own_past(build):
     assert every.per_image[ATTACKED] == pytest.approx((0, 0, 1, NAN), nan_ok=True)
 
 
+def test_resisted_prompts_keep_their_groups_and_their_original(build):
+    """All but the second are resisted, two seeds of a prompt each; the original hardly knows the last two."""
+    sets = {**plain("hchhhh", "ccchkc"), ("attack:x", "erased"): "chchc"}
+    evidence = world(build, sets, prompts={"plain": ["a", "b", "a", "c", "c", "d"]})
+    score = AttackSuccessRate(attack="x", resisted=True).score(evidence)
+    assert (rates(score), counts(score)) == ((75, 50, 25), (4, 4, 0))
+    assert score.interval == pytest.approx(percent([1, 1, 0, 1], "aacc"))
+    assert score.original.interval == pytest.approx(percent([1, 1, 0, 0], "aacc"))
+
+
 def test_nobody_knows_of_a_prompt_that_broke_the_detector_as_it_is(build):
     """Neither resisted nor brought back, whatever the attack shows."""
     evidence = world(build, {**plain("?hh", "ccc"), ("attack:x", "erased"): "chc"})
