@@ -74,8 +74,8 @@ OURS = Plan(
         "tests/pipeline/test_*.py",
         "tests/attacks/test_*.py",
     ),
-    # Whole runs, of which each takes as long as all tests of a room.
-    slow=frozenset({"tests/pipeline/test_run.py", "tests/pipeline/test_memory.py"}),
+    # Whole runs, each of which takes as long as the other tests of a room together.
+    slow=frozenset(f"tests/pipeline/test_{name}.py" for name in ("memory", "run", "sequence")),
     code=("unlearn/**/*.py", "conf/**/*.yaml", "tests/conftest.py", "tests/**/[a-s]*.py", "pyproject.toml"),
     preload=(
         "pytest", "numpy", "scipy.stats", "torch", "torchvision.transforms.v2", "hydra", "diffusers",

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -83,6 +84,39 @@ def test_a_failure_that_is_not_allowed_says_how_many_there_were():
     )
     with pytest.raises(UnlearnError, match=said):
         looked.judge(IMAGES, "red")
+
+
+def test_the_attacked_model_draws_as_it_is_erased_and_guarded(monkeypatch):
+    """Each prompt with its seed, in batches; brightness tells the erasure and the guard."""
+
+    class Half(Guard):
+        pass
+
+    class Model:
+        light = 1.0
+
+        @contextmanager
+        def erased(self, erasure):
+            self.light = 0.5 if erasure.weights else 1.0
+            yield self
+            self.light = 1.0
+
+    def drawn(model, prompts, seeds, sampler, guard=None):
+        assert sampler == SAMPLER
+        for text, seed in zip(prompts, seeds, strict=True):
+            yield torch.full((1, 3, 2, 2), model.light * seed * len(text) * (1.0 if guard is None else 0.1))
+
+    monkeypatch.setattr("unlearn.attacks.attack.draw", drawn)
+    weights = {"unet.x": torch.zeros(1)}
+    for erasure, light in (
+        (Erasure(), 1.0),
+        (Erasure(weights), 0.5),
+        (Erasure(guard=Half()), 0.1),
+        (Erasure(weights, guard=Half()), 0.05),
+    ):
+        images = replace(target(), model=Model(), erasure=erasure).draw(["a", "bb"], [3, 4])
+        assert images.shape == (2, 3, 2, 2)
+        assert images[:, 0, 0, 0].tolist() == pytest.approx([3 * light, 8 * light])
 
 
 def test_a_tally_keeps_the_first_reason():

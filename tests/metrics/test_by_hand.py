@@ -1,13 +1,16 @@
 """Scores of small worlds, every number worked out by hand: which image, which prompt, which model."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from colour_world import LABELS, Broken, ColourClip, Colours, concept, picture
 
+from unlearn.catalogue import METRICS
 from unlearn.concepts.concept import ConceptSet
 from unlearn.concepts.images import ImageRequest
+from unlearn.errors import UnlearnError
 from unlearn.metrics.alignment import CLIPScore
 from unlearn.metrics.classification import ConceptAccuracy
 from unlearn.metrics.detection import DetectionRate
@@ -87,9 +90,9 @@ def test_the_difference_is_paired_within_prompts_however_the_images_lie(build):
 
 def test_a_warning_comes_below_what_must_be_known_and_not_at_it(build):
     evidence = world(build, plain("hhhh", "chhh"))
-    assert DetectionRate(role="plain", known_from=25).score(evidence).warnings == ()
-    (said,) = DetectionRate(role="plain", known_from=26).score(evidence).warnings
-    assert "shows the concept in only 25 % of the images (below 26 %)" in said
+    assert DetectionRate(role="plain", known_from=25.0).score(evidence).warnings == ()
+    (said,) = DetectionRate(role="plain", known_from=25.1).score(evidence).warnings
+    assert "shows the concept in only 25 % of the images (below 25.1 %)" in said
 
 
 def test_a_detector_that_fails_takes_no_side_in_what_the_original_knows(build):
@@ -101,19 +104,21 @@ def test_a_part_is_over_the_prompts_of_its_concepts(build):
     """Of church, house, church, house: each judged by its own label."""
     both = ConceptSet(erase={"church": concept(), "house": concept(labels=["house"])})
     metric = DetectionRate(role="plain", known_from=50)
-    texts = {"plain": ["a", "b", "c", "d", "c", "f"]}
-    evidence = world(build, plain("chhc?k", "chchch"), concepts=both, prompts=texts)
+    texts = {"plain": ["a", "b", "c", "d", "c", "f", "a", "h"]}
+    evidence = world(build, plain("chhc?kch", "chchchch"), concepts=both, prompts=texts)
     score = metric.score(evidence)
-    assert (rates(score)[:2], counts(score)) == ((40, 100), (5, 6, 1))
+    assert (rates(score)[:2], counts(score)) == ((pytest.approx(400 / 7), 100), (7, 8, 1))
     church, house = (metric.part(score, evidence, [name]) for name in both.erase)
-    assert (rates(church), counts(church)) == ((50, 100, -50), (2, 3, 1))
-    assert church.interval == pytest.approx(percent([1, 0], "ac"))
-    assert (rates(house), counts(house)) == (
-        (pytest.approx(100 / 3), 100, pytest.approx(-200 / 3)),
-        (3, 3, 0),
+    assert (rates(church), counts(church)) == (
+        (pytest.approx(200 / 3), 100, pytest.approx(-100 / 3)),
+        (3, 4, 1),
     )
-    assert house.interval == pytest.approx(percent([1, 0, 0], "bdf"))
-    assert metric.part(score, evidence, ["church", "house"]).value == 40
+    assert church.interval == pytest.approx(percent([1, 0, 1], "aca"))
+    assert church.interval != pytest.approx(percent([1, 0, 1], "abc"))
+    assert (church.unit, church.per_image) == ("%", {})
+    assert (rates(house), counts(house)) == ((50, 100, -50), (4, 4, 0))
+    assert house.interval == pytest.approx(percent([1, 0, 0, 1], "bdfh"))
+    assert metric.part(score, evidence, ["church", "house"]).value == pytest.approx(400 / 7)
     assert metric.part(score, evidence, ["cat"]) is None
     assert metric.part(metric.undefined("%", "none"), evidence, ["church"]) is None
 
@@ -134,6 +139,16 @@ def test_accuracy_asks_each_image_for_what_its_own_prompt_names(build):
     erased, original = (score.per_image[request] for request in pair("neighbour"))
     assert erased == pytest.approx((1, 0, NAN, 0, 1), nan_ok=True)
     assert original == pytest.approx((0, 0, NAN, 0, NAN), nan_ok=True)
+
+
+def test_accuracy_is_undefined_where_no_prompt_asks_for_anything(build):
+    sets = {("neighbour", model): "hk" for model in ("erased", "original")}
+    score = ConceptAccuracy(role="neighbour", clip="clip").score(world(build, sets))
+    assert (score.value, score.unit, score.warnings) == (
+        None,
+        "%",
+        ("no prompt of the role 'neighbour' says what its image should show.",),
+    )
 
 
 def test_accuracy_of_two_concepts_asks_the_judge_of_each(build):
@@ -206,11 +221,7 @@ def test_the_worst_case_takes_a_prompt_by_whatever_brings_it_back(build):
 def test_each_image_is_compared_with_its_own_prompt(build):
     """The clip's features are 3 times the mean colours, a text's are 1 where it names a label; both roles."""
     texts = {"neighbour": ["a cat", "a house", "a cat"], "unrelated": ["a church", "a dog"]}
-    sets = {
-        (role, model): rows
-        for role, rows in (("neighbour", "khh"), ("unrelated", "cc"))
-        for model in ("erased",)
-    }
+    sets = {("neighbour", "erased"): "khh", ("unrelated", "erased"): "cc"}
     sets |= {("neighbour", "original"): "kkk", ("unrelated", "original"): "ch"}
     score = CLIPScore(clip="clip", roles=["neighbour", "unrelated"]).score(world(build, sets, prompts=texts))
 
@@ -264,11 +275,58 @@ def test_a_role_without_prompts_adds_nothing(build):
         assert none.warnings == ("there are no prompts of the roles unrelated.",)
 
 
+def test_the_worst_case_is_for_the_concepts_of_the_plain_prompts(build):
+    two = ConceptSet(erase={"church": concept(), "house": concept()})
+    sets = {**plain("hh", "cc"), ("attack:x", "erased"): "hh", ("attack:y", "erased"): "hh"}
+    evidence = world(build, sets, concepts=two)
+    assert WorstCaseSuccessRate().score(evidence).value == 0
+    strange = evidence.images[ImageRequest("attack:y")]
+    object.__setattr__(strange, "prompts", replace(strange.prompts, concepts=("house", "church")))
+    with pytest.raises(UnlearnError, match=r"attack:y: must be for the concepts of the first plain prompts"):
+        WorstCaseSuccessRate().score(evidence)
+
+
+def test_a_metric_of_one_attack_stands_for_itself_and_asks_for_the_images_of_that():
+    one = AttackSuccessRate(attack="x", resisted=True)
+    assert one.by_attack(["x", "y"]) == {"": one}
+    assert one.needs(None, ["x", "y"]) == [*pair("plain"), ImageRequest("attack:x")]
+    every = AttackSuccessRate()
+    assert every.needs(None, ["x", "y"]) == [*pair("plain"), *map(ImageRequest, ("attack:x", "attack:y"))]
+    assert every.needs(None, []) == []
+    worst = WorstCaseSuccessRate()
+    assert worst.needs(None, ["x"]) == [*pair("plain"), ImageRequest("attack:x")]
+    assert set(every.idle()) == {"resisted"}
+    assert (one.idle(), worst.idle()) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "better"),
+    [
+        (DetectionRate(role="plain", known_from=50), "%", "lower"),
+        (ConceptAccuracy(role="plain", clip="clip"), "%", "higher"),
+        (CLIPScore(clip="clip", roles=["plain"]), "100 cos", "higher"),
+        (ImageDistance(clip="clip", roles=["plain"]), "1 - cos", "lower"),
+    ],
+)
+def test_what_is_undefined_is_so_in_the_metric_s_own_terms(build, metric, unit, better):
+    evidence = world(build, plain("", ""))
+    score = metric.score(evidence)
+    assert (score.value, score.unit, score.better, score.version) == (None, unit, better, metric.version)
+    assert (counts(score), score.interval, score.original, score.difference) == ((0, 0, 0), None, None, None)
+    assert metric.part(score, evidence, ["church"]) is None
+    assert metric.by_attack(["x"]) == {"": metric}
+
+
+def test_who_changes_what_a_number_means_counts_its_version_up():
+    assert {name: kind.version for name, kind in METRICS.items()} == dict.fromkeys(METRICS, 1)
+
+
 def test_an_entry_says_all_of_a_score(build):
     score = DetectionRate(role="plain", known_from=50).score(world(build, plain("h?cc", "cccc")))
     entry = score.to_json()
     fields = ("value", "unit", "n", "expected", "failed", "better", "version")
     assert [entry[key] for key in fields] == [getattr(score, key) for key in fields]
+    assert [entry[key] for key in fields] == [pytest.approx(200 / 3), "%", 3, 4, 1, "lower", 1]
     assert entry["interval"] == list(score.interval)
     for key in ("original", "difference"):
         one = getattr(score, key)

@@ -52,6 +52,7 @@ class Red(Detector):
 
     threshold: float = 0.4
     labels: tuple[str, ...] = ("red",)
+    version = "7"
 
     def scores(self, images):
         red, _, blue = images.mean(dim=(2, 3)).T

@@ -15,11 +15,13 @@ from unlearn.attacks.guesses import Guess, GuessingAttack
 from unlearn.concepts.concept import PromptSet
 from unlearn.errors import UnlearnError
 from unlearn.models.erasure import Erasure
-from unlearn.pipeline.attacking import attack, guess, search, tried
+from unlearn.models.words import Words
+from unlearn.pipeline.attacking import Attacked, attack, guess, learned, search, tried
 from unlearn.pipeline.drawing import Drawing
 from unlearn.pipeline.erasing import Erased
 from unlearn.seeding import generator
-from unlearn.store.artifacts import Store
+from unlearn.store.artifacts import Store, plain
+from unlearn.store.provenance import made_by
 
 
 class Suffix(Attack):
@@ -125,6 +127,55 @@ def test_what_an_attack_found_is_kept_until_something_that_it_depends_on_is_anot
         "prompts": folder(tried("one", Dice(prompts=2), PROMPTS.reseeded(1), 0), erased="x"),
     }
     assert len({first, *other.values()}) == 1 + len(other)
+
+
+def test_what_an_attack_found_says_what_it_was_made_from(tmp_path):
+    """By these names two runs are told apart, and artifacts of earlier versions found again."""
+    store, method = Store(tmp_path), Guessed(prompts=2, looks=0, batch_size=1)
+    trial = tried("one", method, PROMPTS, 4)
+    guesses = guess(trial, unseen, {"model": "x"}, store)
+    _, folder = search(trial, unseen, {"erased": "y"}, store, guesses)
+    for one, stage, source in ((guesses, guess, {"model": "x"}), (folder, search, {"erased": "y"})):
+        inputs = json.loads((one / "inputs.json").read_text())
+        code = made_by(stage, method)
+        assert inputs == plain({**code, **inputs, "source": source, "name": "one", "seed": 4})
+        assert set(inputs) == {"attack", "name", "prompts", "seed", "source", *code}
+        assert code["code"] != made_by(stage)["code"]
+
+
+def test_an_attack_is_cut_to_its_budget_for_the_prompts_that_it_chooses(tmp_path):
+    cut = []
+
+    class Costly(Dice):
+        def _within(self, budget, sampler, prompts):
+            cut.append((budget, sampler, prompts))
+            return Dice(prompts=1)
+
+    costly = Costly(prompts=3, budget=7)
+    erased = Erased(Erasure(), Path(), {"source": {}, "method": "x"}, {})
+    drawing = Drawing(SimpleNamespace, SAMPLER, Store(tmp_path))
+    found = attack({"dice": costly}, PROMPTS, 2, erased, drawing, judging())["dice"]
+    assert cut == [(7, SAMPLER, PROMPTS.limited(3))]
+    assert found.attack == costly
+    assert found.found.prompts.prompts == said(generator(2, "attack", "dice"), ("a",))
+    inputs = json.loads((found.folder / "inputs.json").read_text())
+    assert inputs["seed"] == 2
+    assert set(inputs["source"]) == {"detectors", "erased", "sampler"}
+    assert set(inputs["source"]["detectors"]) == {"red"}
+    assert inputs["source"]["erased"] == {"source": {}, "method": "x"}
+    assert inputs["source"]["sampler"]["steps"] == SAMPLER.steps
+
+
+def test_words_that_an_attack_learned_are_said_in_its_own_prompts_only(tmp_path):
+    store = Store(tmp_path)
+    found = {}
+    for name in ("one", "two"):
+        trial = tried(name, Dice(prompts=2), PROMPTS, 0)
+        found[name] = Attacked(trial.attack, *search(trial, unseen, {}, store, failures=1))
+    assert learned(found) == {}
+    Words((7,), torch.tensor([[1.0, 2.0]])).save(found["two"].folder)
+    ((name, words),) = learned(found).items()
+    assert (name, words.ids, words.embeddings.tolist()) == ("attack:two", (7,), [[1.0, 2.0]])
 
 
 def test_as_many_failures_as_are_allowed_are_no_error(tmp_path):

@@ -1,5 +1,6 @@
 """Drawing: each image once."""
 
+import json
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from unlearn.pipeline import drawing
 from unlearn.pipeline.drawing import Drawing, image_set
 from unlearn.pipeline.erasing import Erased
 from unlearn.store.artifacts import Store
+from unlearn.store.provenance import made_by
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +89,25 @@ def test_images_are_drawn_anew_for_other_seeds_prompts_samplers_sources_and_word
     assert not torch.equal(pixels(other["seeds"]), pixels(first))
     # What images should show is asked of them later.
     assert drawn(replace(PROMPTS, shows=("blue",) * 5)).folder == first.folder
+
+
+def test_images_say_what_they_were_made_from(tmp_path, monkeypatch):
+    """By these names two runs are told apart, and artifacts of earlier versions found again."""
+    monkeypatch.setattr(drawing, "taught", lambda *_: nullcontext())
+    erased = Erased(CHANGED, Path(), {"source": {"model": 1}, "method": "x"}, {})
+    word, within = SimpleNamespace(fingerprint=lambda: "learned"), Drawing(Model, SAMPLER, Store(tmp_path))
+    made = {
+        "original": image_set(ImageRequest("plain", "original"), PROMPTS, erased, within),
+        "erased": image_set(ImageRequest("plain"), PROMPTS, erased, within, word),
+    }
+    code = made_by(image_set, SAMPLER)
+    source = {"original": {"model": 1}, "erased": erased.inputs}
+    for model, images in made.items():
+        inputs = json.loads((images.folder / "inputs.json").read_text())
+        own = {"prompts": list(PROMPTS.prompts), "seeds": list(PROMPTS.seeds), "source": source[model]}
+        words = {"words": "learned"} if model == "erased" else {}
+        assert {key: inputs[key] for key in inputs if key != "sampler"} == {**own, **words, **code}
+        assert inputs["sampler"]["guidance"] == SAMPLER.guidance
 
 
 def test_each_request_gets_its_own_prompts_and_words(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """What a run keeps of its scores: every row, warning and group, in a world where each is known."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from unlearn.pipeline import drawing
 from unlearn.pipeline.scoring import score
 from unlearn.statistics.rates import wilson_interval
 from unlearn.store.artifacts import Store
+from unlearn.store.provenance import made_by
 
 WHITE = ImageRequest("attack:white")
 
@@ -69,8 +71,8 @@ def test_every_row_says_what_its_image_is(world, tmp_path):
     for row in rows:
         model = "original" if row["prompts"] == "neighbour" else row["model"]
         path = world[1][ImageRequest(row["prompts"], model)].path(row["index"])
-        assert (tmp_path / "runs" / "one").joinpath(row["image"]).parts[-2:] == path.parts[-2:]
         assert path.exists()
+        assert (tmp_path / "runs" / "one" / row["image"]).resolve() == path.resolve()
 
 
 def test_what_is_doubtful_is_said_with_the_scores(world):
@@ -89,6 +91,34 @@ def test_groups_are_scored_by_themselves(world):
     assert found.groups["none"] == {}
     assert list(found.groups["so far"]) == ["erased"]
     assert found.groups["so far"]["erased"]["value"] == found.scores["erased"]["value"] == 25
+
+
+def test_a_prompt_of_which_an_attack_knows_nothing_is_no_success_of_the_erasure(world):
+    store, drawn, found = world
+    white = found["white"]
+    unknown = replace(white, found=replace(white.found, found=(None, False, True)))
+    told = scored((store, drawn, {**found, "white": unknown})).scores
+    assert (told["asr_white"]["value"], told["asr_white"]["n"], told["asr_white"]["failed"]) == (100, 2, 1)
+
+
+def test_scores_say_what_they_were_made_from(world):
+    """By these names two runs are told apart, and artifacts of earlier versions found again."""
+    who, groups = judging(), {"so far": ["red"]}
+    inputs = json.loads((scored(world, groups=groups).folder / "inputs.json").read_text())
+    code = made_by(score, who.concepts, METRICS)
+    own = ("attacks", "concepts", "detectors", "failures", "groups", "images", "metrics", "prompts")
+    assert set(inputs) == {*own, *code}
+    assert {key: inputs[key] for key in code} == code
+    assert code["code"] != made_by(score, who.concepts)["code"]
+    requests = {str(request) for request in world[1]}
+    assert set(inputs["images"]) == set(inputs["prompts"]) == requests
+    assert inputs["images"]["erased:plain"] == world[1][ImageRequest("plain")].folder.name
+    assert inputs["attacks"] == {name: one.folder.name for name, one in world[2].items()}
+    assert (inputs["failures"], inputs["groups"], set(inputs["metrics"])) == (1, groups, set(METRICS))
+    judge = inputs["detectors"]["red"]
+    assert set(judge) == {"settings", "version", "weights", *code}
+    assert judge["version"] == "7"
+    assert judge["code"] == made_by(Red())["code"]
 
 
 def test_scores_are_kept_until_something_that_they_depend_on_is_another(world):
