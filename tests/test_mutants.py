@@ -1,5 +1,7 @@
 """The driver of mutants, on a tree with one small module."""
 
+import time
+
 import pytest
 
 from scripts.mutants.copy import Copy
@@ -7,7 +9,7 @@ from scripts.mutants.equivalent import Equivalent, equivalents, reason
 from scripts.mutants.finding import mutants
 from scripts.mutants.plan import OURS, Plan
 from scripts.mutants.said import said, wilson
-from scripts.mutants.trial import drawn, every
+from scripts.mutants.trial import _shared, drawn, every
 
 TOY = b'''"""Counts."""
 
@@ -156,6 +158,21 @@ def test_a_mistake_that_never_ends_is_stopped(toy, tmp_path, monkeypatch):
     )
     found = judged(plan, tmp_path)
     assert {one.kind: verdict.what for one, verdict in found.items()}["left out"] == "timeout"
+
+
+def test_an_interrupt_begins_nothing_more():
+    begun = []
+
+    def work(copy, thing):  # noqa: ARG001
+        begun.append(thing)
+        if thing == 2:
+            raise KeyboardInterrupt
+        time.sleep(0.1)
+
+    with pytest.raises(KeyboardInterrupt):
+        _shared(["copy"], work, list(range(50)), "things")
+    assert begun[:3] == [0, 1, 2]
+    assert len(begun) < 6
 
 
 def test_tests_that_fail_by_themselves_are_said(toy, tmp_path):

@@ -63,6 +63,7 @@ class Copy:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # an interrupt is for the driver, which then lets it end
             text=True,
         )
 

@@ -112,5 +112,9 @@ def _shared(pool: list[Copy], work: Callable[[Copy, T], None], things: list[T], 
 
     with ThreadPoolExecutor(max(1, len(pool))) as threads:
         done: Iterable[None] = threads.map(one, things)
-        for _ in tqdm(done, total=len(things), unit=unit, disable=None if things else True):
-            pass
+        try:
+            for _ in tqdm(done, total=len(things), unit=unit, disable=None if things else True):
+                pass
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)  # what is under way still ends
+            raise
