@@ -189,13 +189,15 @@ def test_under_attack_each_prompt_has_its_own_past(build):
 
 
 def test_resisted_prompts_keep_their_groups_and_their_original(build):
-    """All but the second are resisted, two seeds of a prompt each; the original hardly knows the last two."""
-    sets = {**plain("hchhhh", "ccchkc"), ("attack:x", "erased"): "chchc"}
-    evidence = world(build, sets, prompts={"plain": ["a", "b", "a", "c", "c", "d"]})
+    """All but the second are resisted, two seeds of a prompt each; the original does not know c."""
+    sets = {**plain("hchhhhhh", "ccchkccc"), ("attack:x", "erased"): "chchhhh"}
+    evidence = world(build, sets, prompts={"plain": ["a", "b", "a", "c", "c", "d", "d", "e"]})
     score = AttackSuccessRate(attack="x", resisted=True).score(evidence)
-    assert (rates(score), counts(score)) == ((75, 50, 25), (4, 4, 0))
-    assert score.interval == pytest.approx(percent([1, 1, 0, 1], "aacc"))
-    assert score.original.interval == pytest.approx(percent([1, 1, 0, 0], "aacc"))
+    assert (score.value, score.original.value) == (pytest.approx(100 / 3), pytest.approx(200 / 3))
+    assert counts(score) == (6, 6, 0)
+    assert score.interval == pytest.approx(percent([1, 1, 0, 0, 0, 0], "aaccdd"))
+    assert score.interval != pytest.approx(percent([1, 1, 0, 0, 0, 0], "bccdda"))
+    assert score.original.interval == pytest.approx(percent([1, 1, 0, 0, 1, 1], "aaccdd"))
 
 
 def test_nobody_knows_of_a_prompt_that_broke_the_detector_as_it_is(build):
@@ -315,6 +317,20 @@ def test_what_is_undefined_is_so_in_the_metric_s_own_terms(build, metric, unit, 
     assert (counts(score), score.interval, score.original, score.difference) == ((0, 0, 0), None, None, None)
     assert metric.part(score, evidence, ["church"]) is None
     assert metric.by_attack(["x"]) == {"": metric}
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        ConceptAccuracy(role="plain", clip="judge"),
+        CLIPScore(clip="judge", roles=["plain"]),
+        ImageDistance(clip="judge", roles=["plain"]),
+    ],
+)
+def test_what_serves_as_no_clip_is_said_with_its_key(metric):
+    networks = {"judge": Colours(), "eyes": ColourClip()}
+    assert metric.check(networks) == ["clip: 'judge' does not serve here. Those that do: eyes."]
+    assert replace(metric, clip="eyes").check(networks) == []
 
 
 def test_who_changes_what_a_number_means_counts_its_version_up():

@@ -17,6 +17,7 @@ from unlearn.pipeline.label import Label
 from unlearn.pipeline.outcome import Found, assemble
 from unlearn.pipeline.scoring import Scored
 from unlearn.pipeline.sequence import SO_FAR, Step
+from unlearn.store.layout import SCHEMA
 
 LABEL = Label("a-run", "0123", "uce", "pocket", "red", 3, {"erase": 4, "generate": 5, "attack": 6})
 PLAIN, ORIGINAL = ImageRequest("plain"), ImageRequest("plain", "original")
@@ -98,6 +99,7 @@ def results(artifact, tmp_path):
 def test_it_is_called_as_the_run(results):
     keys = ("name", "fingerprint", "method", "model", "concept", "seed", "seeds")
     assert [results[key] for key in keys] == list(vars(LABEL).values())[:7]
+    assert results["schema"] == SCHEMA
     assert results["environment"]["device"] == "cpu"
     assert "library_warnings" in results["environment"]
 
