@@ -10,7 +10,7 @@ from colour_world import LABELS, Broken, ColourClip, Colours, concept, picture
 from unlearn.catalogue import METRICS
 from unlearn.concepts.concept import ConceptSet
 from unlearn.concepts.images import ImageRequest
-from unlearn.errors import UnlearnError
+from unlearn.errors import ConfigError, UnlearnError
 from unlearn.metrics.alignment import CLIPScore
 from unlearn.metrics.classification import ConceptAccuracy
 from unlearn.metrics.detection import DetectionRate
@@ -331,6 +331,12 @@ def test_what_serves_as_no_clip_is_said_with_its_key(metric):
     networks = {"judge": Colours(), "eyes": ColourClip()}
     assert metric.check(networks) == ["clip: 'judge' does not serve here. Those that do: eyes."]
     assert replace(metric, clip="eyes").check(networks) == []
+
+
+def test_similarity_needs_a_clip_that_reads_words(build):
+    evidence = world(build, plain("c", "c"))
+    with pytest.raises(ConfigError, match=r"eval.detectors.judge: is no CLIP, and a metric asks for one\."):
+        CLIPScore(clip="judge", roles=["plain"]).score(evidence)
 
 
 def test_who_changes_what_a_number_means_counts_its_version_up():
