@@ -5,42 +5,14 @@ Features are :math:`(N, D)`; distances are computed in double precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-HALF_SAMPLES = 50
-
-
-def half_sample_deviation(statistic: Callable[[Tensor], float], groups: Sequence[str]) -> float | None:
-    r"""Standard deviation of a statistic that resampling with replacement would bias.
-
-    A Fréchet distance, for one. It is taken on random halves of the groups, drawn without replacement. For
-    smooth statistics, whose variance goes with :math:`1 / N`, the spread over halves is that of the statistic
-    on all :math:`N`: a half has twice the variance, and drawing without replacement halves it again.
-
-    References:
-        | Subsampling (Politis, Romano & Wolf, 1999), section 2.2
-
-    Arguments:
-        statistic: Its value on the images with these positions.
-        groups: The prompt of each image.
-
-    Returns:
-        The standard deviation; None if there are fewer than four groups.
-    """
-    names, inverse = np.unique(np.asarray(groups), return_inverse=True)
-    if len(names) < 4:
-        return None
-    random = np.random.default_rng(0)
-    values = []
-    for _ in range(HALF_SAMPLES):
-        half = random.permutation(len(names))[: len(names) // 2]
-        values.append(statistic(torch.from_numpy(np.flatnonzero(np.isin(inverse, half)))))
-    return float(np.std(values, ddof=1))
+Kernel = Callable[[Tensor, Tensor], Tensor]
+"""The kernel matrix of two sets, with shape :math:`(N, M)`."""
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
@@ -112,44 +84,50 @@ def gaussian_kernel(x: Tensor, y: Tensor) -> Tensor:
     return torch.exp((cosine.clamp(-1, 1) - 1) / 10**2)
 
 
-def within(kernel: Tensor, unbiased: bool) -> float:
-    """Mean of a kernel matrix of one set with itself or with its pairs; without its diagonal if unbiased."""
-    n = len(kernel)
-    if not unbiased:
-        return kernel.mean().item()
-    if n < 2:
-        raise ValueError(f"features: an unbiased estimate needs at least two, got {n}")
-    return ((kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1))).item()
+def pairs_against(kernel: Kernel, x: Tensor, reference: Tensor) -> Tensor:
+    r"""What two images say of the squared MMD to a fixed set.
 
-
-def kernel_distance(x: Tensor, y: Tensor) -> float:
-    r"""Kernel inception distance: the unbiased squared MMD with :func:`polynomial_kernel`.
+    Its mean over pairs of different images is the unbiased estimate,
 
     .. math:: \frac{\sum_{i \ne j} k(x_i, x_j)}{N (N - 1)} + \frac{\sum_{i \ne j} k(y_i, y_j)}{M (M - 1)}
         - \frac{2}{N M} \sum_{i, j} k(x_i, y_j)
 
-    Taken over all pairs. The usual mean over random subsets estimates the same number with more noise, and
-    makes it depend on the order of the images.
-
     References:
-        | Demystifying MMD GANs (Bińkowski et al., 2018)
-        | https://arxiv.org/abs/1801.01401
+        | A Kernel Two-Sample Test (Gretton et al., 2012), equation 3
+        | https://jmlr.org/papers/v13/gretton12a.html
+
+    Arguments:
+        kernel: Of two sets.
+        x: Features of the images, with shape :math:`(N, D)`.
+        reference: Those of the fixed set, with shape :math:`(M, D)`, :math:`M \ge 2`.
 
     Returns:
-        The squared distance, which may be negative.
+        With shape :math:`(N, N)`; the mean may be negative.
     """
-    cross = polynomial_kernel(x, y).mean().item()
-    return within(polynomial_kernel(x, x), True) + within(polynomial_kernel(y, y), True) - 2 * cross
+    if len(reference) < 2:
+        raise ValueError(f"reference: an unbiased estimate needs at least two, got {len(reference)}")
+    inside = kernel(reference, reference)
+    own = (inside.sum() - inside.diagonal().sum()) / (len(reference) * (len(reference) - 1))
+    cross = kernel(x, reference).mean(dim=1)
+    return kernel(x, x) - cross[:, None] - cross[None, :] + own
 
 
-def cmmd_distance(x: Tensor, y: Tensor) -> float:
-    r"""CMMD: 1000 times the squared MMD with :func:`gaussian_kernel` on normalised CLIP features.
+def pairs_of_pairs(kernel: Kernel, x: Tensor, y: Tensor) -> Tensor:
+    """What two prompts say of the squared MMD of two models' images of the same prompts.
 
-    As in the authors' code the diagonals are kept.
+    No image is compared with its own pair, on which it depends: equal sets are at distance 0.
 
     References:
-        | Rethinking FID: Towards a Better Evaluation Metric for Image Generation (Jayasumana et al., 2024)
-        | https://arxiv.org/abs/2401.09603
+        | A Kernel Two-Sample Test (Gretton et al., 2012), equation 4
+        | https://jmlr.org/papers/v13/gretton12a.html
+
+    Arguments:
+        kernel: Of two sets.
+        x: Features of one model's images, with shape :math:`(N, D)`.
+        y: Those of the other's, of the same prompts and seeds.
+
+    Returns:
+        With shape :math:`(N, N)`.
     """
-    cross = gaussian_kernel(x, y).mean().item()
-    return 1000 * (within(gaussian_kernel(x, x), False) + within(gaussian_kernel(y, y), False) - 2 * cross)
+    cross = kernel(x, y)
+    return kernel(x, x) + kernel(y, y) - cross - cross.T
