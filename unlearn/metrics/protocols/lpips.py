@@ -117,6 +117,7 @@ class PerceptualGap(Metric):
             value=found.value,
             unit=UNIT,
             n=sum(one.n for one in scores),
+            prompts=sum(one.prompts for one in scores),
             expected=sum(one.expected for one in scores),
             failed=sum(one.failed for one in scores),
             interval=found.interval,

@@ -77,6 +77,7 @@ class StyleGap(Metric):
             value=value.value,
             unit=kept.unit,
             n=kept.n + gone.n,
+            prompts=kept.prompts + gone.prompts,
             expected=kept.expected + gone.expected,
             failed=kept.failed + gone.failed,
             interval=value.interval,
