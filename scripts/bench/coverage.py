@@ -287,7 +287,7 @@ def features(prompts: int, images: int, icc: float, shift: float) -> Callable[..
 
 
 def reference() -> torch.Tensor:
-    return features(400, 1, 0.0, 0.0)(np.random.default_rng(7))[0]
+    return features(200, 1, 0.0, 0.0)(np.random.default_rng(7))[0]
 
 
 def population(shift: float, n: int) -> torch.Tensor:
@@ -301,7 +301,7 @@ def kernels() -> Iterator[Cell]:
         for shift in (0.0, 0.2):
             truth = expected(kernel, shift, real)
             for prompts, images in ((8, 1), (16, 1), (64, 1), (16, 4), (40, 4)):
-                for icc in correlations(images)[:2]:
+                for icc in correlations(images)[-1:]:
                     yield Cell(
                         kind,
                         f"{prompts} x {images}, icc {icc:g}, shift {shift:g}",
@@ -309,13 +309,14 @@ def kernels() -> Iterator[Cell]:
                         features(prompts, images, icc, shift),
                         lambda data, k=kernel: mean_over_pairs(pairs_against(k, data[0], real), data[1])[1],
                         lambda data, k=kernel, biased=kind == "CMMD": old_kernel(k, biased, *data, real),
-                        edge=shift == 0,
+                        # Near distance 0 the jackknife takes the variance for up to twice what it is.
+                        edge=True,
                     )
 
 
 def expected(kernel: Kernel, shift: float, real: torch.Tensor) -> float:
     """The squared MMD for infinitely many images, by many."""
-    parts = population(shift, 40_000).split(2_000)
+    parts = population(shift, 40_000).split(400)
     found = [mean_over_pairs(pairs_against(kernel, part, real), names(len(part), 1))[0] for part in parts]
     return float(np.mean(found))
 
@@ -471,7 +472,7 @@ KINDS: dict[str, tuple[Callable[[], Iterator[Cell]], float]] = {
     "mean": (means, 1),
     "corrected": (corrected, 1),
     "kappa": (agreements, 1),
-    "kernels": (kernels, 0.5),
+    "kernels": (kernels, 0.4),
     "fid": (frechets, 0.2),
     "seeds": (several_seeds, 1),
 }

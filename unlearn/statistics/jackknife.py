@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from unlearn.statistics.clusters import Numbers
-from unlearn.statistics.interval import CONFIDENCE, Interval, quantile
+from unlearn.statistics.interval import CONFIDENCE, Interval
+from unlearn.statistics.skewed import around
 
 BLOCKS = 20
 """Parts that are left out of a statistic that takes long."""
@@ -85,5 +86,4 @@ def _around(value: float, left: Numbers, confidence: float) -> Interval | None:
     deviation = float(np.sqrt((len(left) - 1) / len(left) * ((left - left.mean()) ** 2).sum()))
     if deviation == 0:
         return None
-    reach = quantile(confidence, len(left) - 1) * deviation
-    return value - reach, value + reach
+    return around(value, deviation, left.mean() - left, confidence)
