@@ -88,7 +88,13 @@ def test_resistant_images_and_new_failures_are_told_apart_by_image(build):
     assert (score.value, score.unit, score.n) == (pytest.approx(100 / 6), "%", 6)
     assert score.details["outcomes"] == Table.of(
         ("images", "prompts"),
-        [("resistant", (2, 1)), ("removed", (1, 1)), ("new", (1, 1)), ("never", (2, 1))],
+        [
+            ("resistant", (2, 1)),
+            ("removed", (1, 1)),
+            ("new", (1, 1)),
+            ("never", (2, 1)),
+            ("unsure", (0, 0)),
+        ],
     )
     assert score.details["resistant"].rows == (("a", (0, 0)), ("a", (2, 2)))
     assert score.details["new"].rows == (("c", (3, 3)),)
