@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from statistics import fmean
 
-import torch
-
-from unlearn.metrics.functional import Interval, rate_difference_interval, rate_interval
 from unlearn.report import write_comparison
+from unlearn.statistics.interval import Interval
+from unlearn.statistics.rates import rate_difference_interval, rate_interval
 from unlearn.store.layout import Item, PlaceEntry, Results, ScoreEntry
 from unlearn.store.results import read_items, read_results
 
@@ -150,14 +150,14 @@ def against_control(folders: list[Path], control: str = "random_tokens") -> str:
 
 def _beside(found: dict[Place, bool], chance: dict[Place, bool], same: bool) -> str:
     """How many images show the concept, their share, and its difference from the control's."""
-    hits = torch.tensor([float(hit) for hit in found.values()])
-    cell = f"{hits.sum():.0f} {_percent(rate_interval(hits, [prompt for _, _, prompt in found]))}"
+    hits = [float(hit) for hit in found.values()]
+    cell = f"{sum(hits):.0f} {_percent(rate_interval(hits, [prompt for _, _, prompt in found]))}"
     if same:
         return cell
     both = [place for place in found if place in chance]
-    changes = torch.tensor([float(found[place]) - float(chance[place]) for place in both])
-    interval = rate_difference_interval(changes, [prompt for _, _, prompt in both])
-    return f"{cell}; {100 * changes.mean():+.1f} {_percent(interval)}"
+    after, before = ([float(judged[place]) for place in both] for judged in (found, chance))
+    interval = rate_difference_interval(after, before, [prompt for _, _, prompt in both])
+    return f"{cell}; {100 * (fmean(after) - fmean(before)):+.1f} {_percent(interval)}"
 
 
 def _percent(interval: Interval | None) -> str:

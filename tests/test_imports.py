@@ -13,6 +13,7 @@ FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 FLOORS = (
     {"errors", "seeding", "settings", "system"},
     {"concepts", "detectors", "store", "tracking"},
+    {"statistics", "verdict"},
     {"metrics", "models", "report"},
     {"attacks", "methods", "resurgence"},
     {"catalogue"},
@@ -29,6 +30,7 @@ LAYERS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 STRANGERS = {
     "attacks": {"methods", "resurgence"},
     "metrics": {"models", "methods", "attacks"},  # they see images only
+    "statistics": {"concepts", "detectors", "store", "tracking"},  # it sees numbers only
     "system": {"seeding"},
     "tracking": {"concepts", "detectors", "store"},
 }

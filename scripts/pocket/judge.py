@@ -245,7 +245,7 @@ def main() -> None:
         if training.step % 50 == 0:
             print(training.step, round(training.elapsed), round(loss.item(), 4), flush=True)
         if training.step % 500 == 0 or training.step == arguments.steps:
-            held = trials(150, only=arguments.without)
+            held = trials(200, only=arguments.without)
             training.log({"loss": loss.item(), **figures(network, held)})
         if training.step % 100 == 0 or training.step == arguments.steps:
             training.save()

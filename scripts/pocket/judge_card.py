@@ -20,7 +20,7 @@ from scripts.pocket.trials import SUBJECT, Trial, trials
 from unlearn.detectors.card import Card
 from unlearn.detectors.errors import Errors, pooled
 from unlearn.detectors.pocket import VERSIONS, PocketJudge
-from unlearn.metrics.functional import wilson_interval
+from unlearn.statistics.rates import wilson_interval
 
 FOLDER = Path("unlearn/data/pocket/judge")
 THRESHOLD = 0.5

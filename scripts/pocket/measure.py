@@ -28,9 +28,9 @@ from scripts.pocket.unet import build
 from scripts.pocket.world import EVERYTHING, FAMILIES, HELD_OUT, MEDIA
 from unlearn.concepts.concept import read_prompts
 from unlearn.detectors.pocket import PocketJudge
-from unlearn.metrics.functional import wilson_interval
 from unlearn.models.model import DiffusionModel
 from unlearn.models.sampling import draw
+from unlearn.statistics.rates import wilson_interval
 
 FIRST_SEED = 1_000_000  # none of the prompt sets' seeds
 

@@ -41,7 +41,7 @@ class Spoiler:
         for i in range(len(images)):
             match random_state.randrange(4):
                 case 0:  # two images in one
-                    out[i] = images[i].lerp(others[i], random_state.uniform(0.4, 0.6))
+                    out[i] = images[i].lerp(others[i], random_state.uniform(0.35, 0.65))
                 case 1:  # quarters in another order
                     tiles = [images[i][:, y : y + 32, x : x + 32] for y in (0, 32) for x in (0, 32)]
                     order = random_state.choice([(3, 2, 1, 0), (1, 0, 3, 2), (2, 3, 0, 1), (3, 0, 1, 2)])

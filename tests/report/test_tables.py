@@ -4,7 +4,7 @@ import torch
 from synthetic_run import synthetic_results
 
 from scripts.tables import against_control
-from unlearn.metrics.functional import rate_difference_interval, rate_interval
+from unlearn.statistics.rates import rate_difference_interval, rate_interval
 from unlearn.store.results import write_items, write_results
 
 
@@ -52,10 +52,12 @@ def bracket(hits, count):
     return f"{hits} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def difference(changes):
+def difference(after, before):
     """Of images of as many prompts."""
-    found = rate_difference_interval(torch.tensor(changes).float(), [str(i) for i in range(len(changes))])
-    return f"{100 * sum(changes) / len(changes):+.1f} [{100 * found[0]:.1f}, {100 * found[1]:.1f}]"
+    found = rate_difference_interval(after, before, [str(i) for i in range(len(after))])
+    return (
+        f"{100 * (sum(after) - sum(before)) / len(after):+.1f} [{100 * found[0]:.1f}, {100 * found[1]:.1f}]"
+    )
 
 
 def test_concepts_are_counted_together(tmp_path):
@@ -68,15 +70,15 @@ def test_concepts_are_counted_together(tmp_path):
     )
     method, images, control, p4d = cells(against_control([one, two]))
     assert (method, images, control) == ("`esd`", "12", bracket(1, 12))
-    changes = [-1, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0]
-    assert p4d == f"{bracket(5, 12)}; {difference(changes)}"
+    after, before = [0, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0], [1] + [0] * 11
+    assert p4d == f"{bracket(5, 12)}; {difference(after, before)}"
 
 
 def test_what_shows_without_attack_counts_for_every_attack(tmp_path):
     run = attacked_run(tmp_path / "a", "church", [1, 0, 0, 0], random_tokens=[0, 0, 0, 0], p4d=[0, 0, 0, 1])
     assert cells(against_control([run]))[2:] == [
         bracket(1, 4),
-        f"{bracket(2, 4)}; {difference([0, 0, 0, 1])}",
+        f"{bracket(2, 4)}; {difference([1, 0, 0, 1], [1, 0, 0, 0])}",
     ]
 
 
@@ -87,7 +89,7 @@ def test_what_was_not_judged_is_left_out(tmp_path):
     assert cells(against_control([run]))[1:] == [
         "3",
         bracket(1, 3),
-        f"{bracket(2, 2)}; {difference([0, 1])}",
+        f"{bracket(2, 2)}; {difference([1, 1], [1, 0])}",
     ]
 
 
@@ -98,9 +100,9 @@ def test_prompts_are_the_unit_of_sampling(tmp_path):
     low, high = rate_interval(torch.tensor(outcomes).float(), prompts)
     control, p4d = cells(against_control([run]))[2:]
     assert control == f"2 [{100 * low:.1f}, {100 * high:.1f}]" != bracket(2, 8)
-    low, high = rate_difference_interval(-torch.tensor(outcomes).float(), prompts)
+    low, high = rate_difference_interval(nothing, outcomes, prompts)
     assert p4d.split("; ")[1] == f"-25.0 [{100 * low:.1f}, {100 * high:.1f}]"
-    assert p4d.split("; ")[1] != difference([-one for one in outcomes])
+    assert p4d.split("; ")[1] != difference(nothing, outcomes)
 
 
 def test_all_methods_that_erase_are_counted_together_as_well(tmp_path):

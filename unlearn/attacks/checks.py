@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack
 from unlearn.attacks.gradient.gradient_attack import GradientAttack
-from unlearn.metrics.functional import mcnemar_p
+from unlearn.statistics.comparisons import mcnemar_p
 
 #: Share of a model's own images of neighbours that its detector may take for the concept.
 FALSE_ALARMS = 0.05

@@ -11,24 +11,38 @@ import torch
 from torch import Tensor
 
 from unlearn.detectors.detector import ImageFeatures, Network
-from unlearn.metrics.functional import (
-    Interval,
-    Z,
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import check_network, pair
+from unlearn.metrics.roles import RolesMetric
+from unlearn.metrics.score import Measured, Score
+from unlearn.settings import setting
+from unlearn.statistics.distances import (
     frechet_distance,
     frechet_to,
     gaussian_kernel,
-    half_sample_deviation,
+    pairs_against,
+    pairs_of_pairs,
     polynomial_kernel,
-    within,
 )
-from unlearn.metrics.metric import Evidence, Measured, Score, check_network, pair
-from unlearn.metrics.roles import RolesMetric
-from unlearn.settings import setting
+from unlearn.statistics.jackknife import extrapolated, mean_over_pairs
 
 AGAINST = ("reference", "original")
 
-Distance = Callable[[Tensor | None], float]
-"""The distance of the images at these positions, of all of them for None."""
+TELLING = 4
+"""Images for each dimension of the features from which the bias of a Fréchet distance goes with 1 / n."""
+
+FEW = 8
+"""Prompts below which an interval of a distance is a rough one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Both models' distances, and their difference; with what makes them doubtful."""
+
+    erased: Measured
+    original: Measured
+    difference: Measured
+    warnings: tuple[str, ...]
 
 
 @dataclass(kw_only=True)
@@ -56,16 +70,17 @@ class DistributionDistance(RolesMetric):
         return check_network("features", self.features, detectors, ImageFeatures)
 
     @abstractmethod
-    def to_fixed(self, reference: Tensor) -> Callable[[Tensor], Distance]:
-        """The distance of sets with shape :math:`(N, D)` to a fixed one with shape :math:`(M, D)`."""
+    def compared(
+        self, erased: Tensor, original: Tensor, reference: Tensor | None, prompts: Sequence[str]
+    ) -> Found:
+        """Both models' distances to the reference, and their difference.
 
-    @abstractmethod
-    def to_paired(self, x: Tensor, y: Tensor) -> Distance:
-        """The distance of two sets of the same prompts, both with shape :math:`(N, D)`."""
-
-    def warnings(self, n: int) -> tuple[str, ...]:  # noqa: ARG002
-        """What makes the number doubtful if it is taken over ``n`` images."""
-        return ()
+        Arguments:
+            erased: Features with shape :math:`(N, D)`.
+            original: Those of the original model's images of the same prompts and seeds.
+            reference: Features with shape :math:`(M, D)`; None for the distance of the two.
+            prompts: The prompt of each image.
+        """
 
     def score(self, evidence: Evidence) -> Score:
         """The distance of the erased model's images, beside that of the original's."""
@@ -75,29 +90,26 @@ class DistributionDistance(RolesMetric):
         erased, original = (self._features(evidence, model) for model in (0, 1))
         whole = (erased.isfinite() & original.isfinite()).all(dim=1)
         kept = [prompt for prompt, fine in zip(prompts, whole.tolist(), strict=True) if fine]
-        if len(kept) < 2:
-            return self.undefined(self.unit, "no image could be scored.", expected=len(prompts))
-        erased, original = erased[whole], original[whole]
-        if self.against == "original":
-            after, before = self.to_paired(erased, original), self.to_paired(original, original)
-        else:
-            if (reference := self._reference(evidence)) is None:
-                return self.undefined(self.unit, self._unknown_reference(), expected=len(prompts))
-            distance = self.to_fixed(reference)
-            after, before = distance(erased), distance(original)
-        value, own = after(None), before(None)
+        if len(set(kept)) < 2:
+            reason = "images of fewer than two prompts could be scored, and a distance needs two."
+            return self.undefined(self.unit, reason, expected=len(prompts))
+        reference = None if self.against == "original" else self._reference(evidence)
+        if reference is None and self.against == "reference":
+            return self.undefined(self.unit, self._unknown_reference(), expected=len(prompts))
+        found = self.compared(erased[whole], original[whole], reference, kept)
         return Score(
-            value=value,
+            value=found.erased.value,
             unit=self.unit,
             n=len(kept),
+            prompts=len(set(kept)),
             expected=len(prompts),
             failed=len(prompts) - len(kept),
-            interval=_interval(value, after, kept),
+            interval=found.erased.interval,
             better=self.better,
             version=self.version,
-            original=Measured(own, _interval(own, before, kept)),
-            difference=Measured(value - own, _interval(value - own, lambda i: after(i) - before(i), kept)),
-            warnings=self.warnings(len(kept)),
+            original=found.original,
+            difference=found.difference,
+            warnings=found.warnings,
         )
 
     def _features(self, evidence: Evidence, model: int) -> Tensor:
@@ -116,54 +128,78 @@ class DistributionDistance(RolesMetric):
         )
 
 
-def _interval(value: float, distance: Distance, groups: Sequence[str]) -> Interval | None:
-    deviation = half_sample_deviation(distance, groups)
-    return None if deviation is None else (value - Z * deviation, value + Z * deviation)
-
-
 @dataclass(kw_only=True)
 class FID(DistributionDistance):
     """Fréchet inception distance.
 
-    It is biased upwards, the more so the fewer the images: scores at different n cannot be compared.
+    It is biased upwards, the more so the fewer the images: scores at different n cannot be compared, and no
+    interval around it holds its value for infinitely many. What that would be is said beside it, from so many
+    images on that it can be told.
 
     References:
         | GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium
         | (Heusel et al., 2017)
         | https://arxiv.org/abs/1706.08500
+        | Effectively Unbiased FID and Inception Score and Where to Find Them (Chong & Forsyth, 2020)
+        | https://arxiv.org/abs/1911.07023
 
     Attributes:
-        enough: Images from which the score goes without a warning.
+        enough: Images from which the score goes without a warning that it is doubtful.
     """
 
     unit = "squared distance"
+    version = 2
 
     enough: int = setting(least=1, unit="images")
 
-    def to_fixed(self, reference: Tensor) -> Callable[[Tensor], Distance]:
+    def compared(
+        self, erased: Tensor, original: Tensor, reference: Tensor | None, prompts: Sequence[str]
+    ) -> Found:
         """By the moments of both sets."""
-        distance = frechet_to(reference)
-        return lambda x: lambda index: distance(x if index is None else x[index])
+        if reference is None:
+            value, own = frechet_distance(erased, original), 0.0
 
-    def to_paired(self, x: Tensor, y: Tensor) -> Distance:
-        """By the moments of both sets."""
-        return lambda index: frechet_distance(x, y) if index is None else frechet_distance(x[index], y[index])
+            def on(index: Tensor) -> float:
+                return frechet_distance(erased[index], original[index])
+        else:
+            distance = frechet_to(reference)
+            value, own = distance(erased), distance(original)
 
-    def warnings(self, n: int) -> tuple[str, ...]:
-        """That the number is biased."""
+            def on(index: Tensor) -> float:
+                return distance(erased[index])
+
+        return Found(
+            erased=Measured(value, None),
+            original=Measured(own, None),
+            difference=Measured(value - own, None),
+            warnings=self._bias(erased, on, prompts),
+        )
+
+    def _bias(self, erased: Tensor, on: Callable[[Tensor], float], prompts: Sequence[str]) -> tuple[str, ...]:
+        n, d = erased.shape
+        said = f"a Fréchet distance over {n} images"
+        if n < TELLING * d:
+            bias = f"is biased up, by how much cannot be told below {TELLING * d}."
+        else:
+            value, interval = extrapolated(on, prompts)
+            ends = "" if interval is None else f" [{interval[0]:.3g}, {interval[1]:.3g}]"
+            bias = f"is biased up: for infinitely many it would be about {value:.3g}{ends}."
         if n >= self.enough:
-            return ()
+            return (f"{said} {bias}",)
         return (
-            f"a Fréchet distance over {n} images (fewer than {self.enough}) is biased up. Compare it only "
-            "with the original's, and with scores at the same number of images; prefer KID and CMMD here.",
+            f"{said} (fewer than {self.enough}) {bias} Compare it only with the original's, and with scores "
+            "at the same number of images; prefer KID here.",
         )
 
 
 @dataclass(kw_only=True)
 class KernelDistance(DistributionDistance):
-    """A squared maximum mean discrepancy, from kernel matrices that are computed once."""
+    """A squared maximum mean discrepancy, unbiased at any number of images, and so at times below 0.
 
-    unbiased: ClassVar[bool]
+    Of images of several seeds no two of one prompt are compared, since they are alike. The interval holds the
+    value for infinitely many prompts; the reference is taken as it is.
+    """
+
     scale: ClassVar[float] = 1000.0
 
     @staticmethod
@@ -171,41 +207,36 @@ class KernelDistance(DistributionDistance):
     def kernel(x: Tensor, y: Tensor) -> Tensor:
         """The kernel matrix, with shape :math:`(N, M)`."""
 
-    def to_fixed(self, reference: Tensor) -> Callable[[Tensor], Distance]:
-        """With the kernel's mean over the reference."""
-        inside = within(self.kernel(reference, reference), self.unbiased)
+    def compared(
+        self, erased: Tensor, original: Tensor, reference: Tensor | None, prompts: Sequence[str]
+    ) -> Found:
+        """By the mean over pairs of prompts."""
+        if reference is None:
+            after = pairs_of_pairs(self.kernel, erased, original)
+            before = torch.zeros_like(after)
+        else:
+            after, before = (pairs_against(self.kernel, x, reference) for x in (erased, original))
+        few = len(set(prompts))
+        return Found(
+            erased=self._measured(after, prompts),
+            original=self._measured(before, prompts),
+            difference=self._measured(after - before, prompts),
+            warnings=(f"a distance over {few} prompts is a rough one, and so is its interval.",)
+            if few < FEW
+            else (),
+        )
 
-        def of(x: Tensor) -> Distance:
-            own, cross = self.kernel(x, x), self.kernel(x, reference).mean(dim=1)
-
-            def distance(index: Tensor | None) -> float:
-                chosen = slice(None) if index is None else index
-                mean = cross[chosen].mean().item()
-                return self.scale * (within(own[chosen][:, chosen], self.unbiased) + inside - 2 * mean)
-
-            return distance
-
-        return of
-
-    def to_paired(self, x: Tensor, y: Tensor) -> Distance:
-        """With the same positions of both sets.
-
-        Without bias, no image is compared with its own pair either, on which it depends (Gretton et al.,
-        2012, equation 4): equal sets are at distance 0.
-        """
-        xx, yy, xy = self.kernel(x, x), self.kernel(y, y), self.kernel(x, y)
-
-        def distance(index: Tensor | None) -> float:
-            chosen = slice(None) if index is None else index
-            means = [within(k[chosen][:, chosen], self.unbiased) for k in (xx, yy, xy)]
-            return self.scale * (means[0] + means[1] - 2 * means[2])
-
-        return distance
+    def _measured(self, pairs: Tensor, prompts: Sequence[str]) -> Measured:
+        value, interval = mean_over_pairs(self.scale * pairs, prompts)
+        return Measured(value, interval)
 
 
 @dataclass(kw_only=True)
 class KID(KernelDistance):
-    """Kernel inception distance, times 1000: unbiased at any number of images, and so at times below 0.
+    """Kernel inception distance, times 1000.
+
+    Taken over all pairs. The usual mean over random subsets estimates the same number with more noise, and
+    makes it depend on the order of the images.
 
     References:
         | Demystifying MMD GANs (Bińkowski et al., 2018)
@@ -213,7 +244,7 @@ class KID(KernelDistance):
     """
 
     unit = "1e-3"
-    unbiased = True
+    version = 2
     kernel = staticmethod(polynomial_kernel)
 
 
@@ -221,11 +252,14 @@ class KID(KernelDistance):
 class CMMD(KernelDistance):
     """CLIP maximum mean discrepancy, times 1000.
 
+    The authors' code compares each image with itself as well, and so adds 1000 (1 - mean of the kernel) / N
+    for each of the two sets: with few images that is most of what it gives. Here it is left out.
+
     References:
         | Rethinking FID: Towards a Better Evaluation Metric for Image Generation (Jayasumana et al., 2024)
         | https://arxiv.org/abs/2401.09603
     """
 
     unit = "1e-3"
-    unbiased = False
+    version = 2
     kernel = staticmethod(gaussian_kernel)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unlearn.metrics.functional import clip_similarity
-from unlearn.metrics.metric import Evidence, Score, pair
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import pair
 from unlearn.metrics.roles import ClipMetric
+from unlearn.metrics.score import Score
+from unlearn.statistics.similarity import clip_similarity
 
 
 @dataclass(kw_only=True)
