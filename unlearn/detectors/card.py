@@ -30,7 +30,7 @@ class Card:
         """Reads what :meth:`to_json` has written."""
         record = json.loads(text)
         sets = {
-            name: {label: Errors(*counts, on=name) for label, counts in labels.items()}
+            name: {label: Errors(*counts, name) for label, counts in labels.items()}
             for name, labels in record["sets"].items()
         }
         return cls(float(record["threshold"]), sets)
