@@ -295,7 +295,7 @@ def test_a_damaged_file_of_the_package_is_told_in_a_line(monkeypatch, name, use,
     monkeypatch.setattr(
         pocket, "shipped", lambda part, file: damage(whole(part, file)) if file == name else whole(part, file)
     )
-    judge = pocket.PocketJudge(threshold=0.5, device="cpu")
+    judge = pocket.PocketJudge(weights="2", threshold=0.5, device="cpu")
     clip = pocket.PocketClip(others=[], template="{}", threshold=0.5, device="cpu")
     with pytest.raises(
         ConfigError, match=r"^detector: .* cannot be loaded \(.+\)\. The package's files"

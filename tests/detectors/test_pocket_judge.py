@@ -21,7 +21,7 @@ GENERATOR = 5
 
 
 def judge(**settings):
-    return PocketJudge(**{"threshold": 0.5, "device": "cpu", **settings})
+    return PocketJudge(**{"weights": "2", "threshold": 0.5, "device": "cpu", **settings})
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,10 @@ class Card:
         """Reads what :meth:`to_json` has written."""
         record = json.loads(text)
         sets = {
-            name: {label: Errors(*counts, name) for label, counts in labels.items()}
+            name: {
+                label: Errors(seen, shown, cleared, absent, name)
+                for label, (seen, shown, cleared, absent) in labels.items()
+            }
             for name, labels in record["sets"].items()
         }
         return cls(float(record["threshold"]), sets)

@@ -84,7 +84,7 @@ class PocketJudge(Detector):
 
     neutral: ClassVar[frozenset[str]] = frozenset({"device"})
 
-    weights: str = setting(default="2", choices=tuple(VERSIONS))
+    weights: str = setting(default="1", choices=tuple(VERSIONS))
     threshold: float = setting(above=0, below=1)
     device: str
 
