@@ -40,8 +40,8 @@ def test_each_rate_has_its_own_interval_over_its_own_prompts():
     ):
         assert found == pytest.approx([100 * end for end in expected])
     assert score.interval != pytest.approx(score.original.interval)
-    shifted = prompts[1:] + prompts[:1]
-    assert rate_interval(after, prompts) != pytest.approx(rate_interval(after, shifted))
+    shifted = prompts[-1:] + prompts[:-1]
+    assert rate_interval(before, prompts) != pytest.approx(rate_interval(before, shifted))
 
 
 def test_each_mean_has_its_own_interval_over_its_own_prompts():
