@@ -69,7 +69,8 @@ def world(build, erased_plain=("house",) * 6, first=100, **options):
 
 
 def test_table_and_tests_agree():
-    assert {type(metric) for metric in EVERY.values()} == set(METRICS.values())
+    own = {cls for cls in METRICS.values() if ".protocols." not in cls.__module__}  # those have tests apart
+    assert {type(metric) for metric in EVERY.values()} == own
 
 
 def test_detection_rate_and_its_neighbours(build):
@@ -151,8 +152,8 @@ def test_scores_do_not_depend_on_the_batch_size(build, name):
     whole, single = (EVERY[name].score(world(build, batch_size=size)).to_json() for size in (64, 1))
     for key, value in whole.items():
         if isinstance(value, dict):
-            assert single[key]["value"] == pytest.approx(value["value"], abs=1e-6)
-            assert single[key]["interval"] == pytest.approx(value["interval"], abs=1e-6)
+            for part, number in value.items():
+                assert single[key][part] == pytest.approx(number, abs=1e-6)
         elif isinstance(value, float | list):
             assert single[key] == pytest.approx(value, abs=1e-6)
         else:

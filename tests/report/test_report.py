@@ -17,7 +17,7 @@ from unlearn.report.pictures import MOST_BYTES, data_uri, grids
 from unlearn.report.plots import curve, interval_plot
 from unlearn.report.record import Run
 from unlearn.report.tables.latex import escape
-from unlearn.report.wording import count, duration, interval, number, sections, title, verdict
+from unlearn.report.wording import count, duration, interval, number, sections, strongest_attack, title
 from unlearn.store.results import read_items, read_results, write_items, write_results
 
 HOSTILE = '<script>alert(1)</script> & "a\' church" </style> {{ 7 * 7 }} https://example.org/x.png'
@@ -52,7 +52,7 @@ def test_the_numbers_of_the_report_are_those_of_the_results(folder):
         if entry["original"]:
             assert number(entry["original"]["value"], entry["unit"]) in words, key
             assert number(entry["difference"]["value"], entry["unit"], signed=True) in words, key
-    assert "images that show it fell from 95.0 % to 3.0 % on 60 plain prompts" in words
+    assert "images that show it went from 95.0 % to 3.0 % on 60 plain prompts" in words
     assert "194 of 200" in words
     assert "unlearn run method=rece concept=church seed=0" in words
     assert "source: package:pocket" in words
@@ -215,8 +215,8 @@ def test_failures_and_a_changed_checkout_are_warnings(tmp_path):
 
 def test_an_undefined_score_is_no_number(tmp_path):
     scores = synthetic_results()["scores"]
-    scores["kid"] = score(0.0, unit="") | {"value": None, "interval": None, "n": 0}
-    scores["erased"] = score(0.0) | {"value": None, "interval": None, "n": 0}
+    scores["kid"] = score(0.0, unit="") | {"value": None, "interval": None, "n": 0, "prompts": 0}
+    scores["erased"] = score(0.0) | {"value": None, "interval": None, "n": 0, "prompts": 0}
     synthetic_run(tmp_path / "run", scores=scores)
     words = text_of(page(write_report(tmp_path / "run")))
     assert "This run did not measure whether church was erased." in words
@@ -225,29 +225,6 @@ def test_an_undefined_score_is_no_number(tmp_path):
 
 
 # Words
-
-
-@pytest.mark.parametrize(
-    ("after", "before", "tone", "says"),
-    [
-        (3.0, 95.0, "good", "rece erased church from pocket"),
-        (40.0, 95.0, "poor", "rece weakened church in pocket without erasing it"),
-        (92.0, 95.0, "poor", "rece did not erase church from pocket"),
-        (0.0, 30.0, "unknown", "pocket itself shows church in only 30.0"),
-    ],
-)
-def test_the_verdict_says_no_more_than_the_numbers(after, before, tone, says):
-    results = synthetic_results()
-    results["scores"]["erased"] = score(after, before)
-    found = verdict(results)
-    assert found.tone == tone
-    assert str(found).startswith(says)
-    assert str(found).count(".\N{NO-BREAK SPACE}") == 0
-    assert "under the attack random tokens, 9.0\N{NO-BREAK SPACE}% of 60 prompts show church" in str(found)
-
-
-def test_the_verdict_of_the_unedited_model_claims_nothing():
-    assert str(verdict(synthetic_results(method="none"))).startswith("Nothing was erased")
 
 
 def test_numbers_as_text():
@@ -268,7 +245,7 @@ def test_the_strongest_attack_is_one_on_all_prompts():
         "asr_mean_resisted": score(99.0, 95.0),
         "asr_undefined": score(0.0) | {"value": None},
     }
-    assert "under the attack mean (the strongest), 30.0" in str(verdict(results))
+    assert strongest_attack(results["scores"]) == "asr_mean"
     assert title("asr_mean_resisted") == "Attack: mean, on resisted prompts"
 
 
@@ -390,6 +367,30 @@ def test_concepts_and_models_are_not_mixed(tmp_path):
     assert "tench, erased from pocket" in words
     assert "church, erased from sd1.4" in words
     assert (tmp_path / "out" / "trade_off-church-sd1.4.svg").exists()
+
+
+def on_dev(folder, **other):
+    """A run on the prompts to tune on."""
+    synthetic_run(folder, items=False, **other)
+    with (folder / ".hydra" / "config.yaml").open("a") as file:
+        file.write("eval:\n  split: dev\n")
+
+
+def test_what_was_tuned_on_does_not_stand_beside_what_is_reported(tmp_path):
+    on_dev(tmp_path / "a")
+    synthetic_run(tmp_path / "b", items=False, seed=1)
+    for order in ("ab", "ba"):
+        with pytest.raises(ConfigError, match=r"a was measured on the half 'dev' of the prompts"):
+            write_comparison([tmp_path / name for name in order], tmp_path / "out")
+
+
+def test_every_table_of_what_was_tuned_on_says_so(tmp_path):
+    on_dev(tmp_path / "a")
+    on_dev(tmp_path / "b", seed=1, overrides=["method.steps=5"])
+    path = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert "no number is for a report" in text_of(page(path))
+    for name in ("table.html", "table.csv", "table.md", "table.tex"):
+        assert page(tmp_path / "out" / name).count("eval.split=dev") >= 2
 
 
 def test_scores_of_two_definitions_are_refused_and_other_sizes_noted(tmp_path):

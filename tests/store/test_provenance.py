@@ -117,7 +117,8 @@ def test_what_changes_no_result_makes_nothing_stale(copy, configured, name, old,
         ("models/families/sd.py", "* 2 - 1", "* 3 - 1", {"esd", "uce", "images", "attack", "resurgence"}),
         ("detectors/pocket.py", "SIZE = 64", "SIZE = 65", {"judge"}),
         ("pipeline/drawing.py", "done -= done % sampler.batch_size", "done = 0", {"images", "resurgence"}),
-        ("pipeline/doubts.py", "BLANK = 2 / 255", "BLANK = 3 / 255", {"scores"}),
+        ("pipeline/doubts.py", ".double().mean()", ".double().sum()", {"scores"}),
+        ("metrics/evidence.py", "BLANK = 2 / 255", "BLANK = 3 / 255", {"scores", "curves"}),
         ("pipeline/erasing.py", "seed=task.seed", "seed=0", {"esd", "uce"}),
         ("models/sampling.py", "PIXELS = 2**20", "PIXELS = 2**21",
          {"esd", "uce", "images", "attack", "scores", "resurgence"}),
@@ -158,7 +159,7 @@ def test_libraries_are_those_that_are_imported(configured):
     model = provenance.made_by(configured["esd"].model)["libraries"]
     assert set(model) == {"diffusers", "torch", "transformers"}
     judge = provenance.made_by(configured["esd"].eval.detectors["nudenet"])["libraries"]
-    assert set(judge) == {"onnxruntime", "torch"}
+    assert set(judge) == {"onnxruntime", "torch", "torchvision"}
 
 
 @pytest.mark.usefixtures("copy")

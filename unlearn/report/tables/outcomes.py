@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unlearn.report.record import Run
-from unlearn.report.wording import attacks
+from unlearn.verdict.axes import attacks
 
 Place = tuple[int, str, int, int]
 """Of an image: the seed of its run's erasure, its role, its index and its own seed."""
@@ -15,7 +15,7 @@ Outcomes = dict[Place, tuple[float, str]]
 
 
 def outcomes(runs: Sequence[Run], key: str, model: str = "erased") -> Outcomes:
-    """What a score says of each image; empty where it is none of single images.
+    """Whether a score says yes of each image; empty where it is none of single images.
 
     As in its success rate, a plain prompt that shows the concept as it is counts for every attack.
 
@@ -42,5 +42,5 @@ def outcomes(runs: Sequence[Run], key: str, model: str = "erased") -> Outcomes:
                     continue
                 value = max(value, before)
             place = number, item["prompts"], item["index"], item["seed"]
-            found[place] = value, item.get("plain", item["prompt"])
+            found[place] = float(value == 1), item.get("plain", item["prompt"])
     return found

@@ -124,7 +124,7 @@ def _section(runs: Sequence[Run]) -> Section:
         units={key: first[key]["unit"] for key in keys},
         better={key: first[key]["better"] for key in keys},
         rows=tuple(rows),
-        notes=tuple(_notes(entries)),
+        notes=(*_tuned(runs), *_notes(entries)),
         comparisons=_comparisons(methods, {key: first[key] for key in keys}),
     )
 
@@ -140,6 +140,14 @@ def _comparisons(
         if score["unit"] == "%"
     }
     return {key: comparison for key, comparison in found.items() if comparison is not None}
+
+
+def _tuned(runs: Sequence[Run]) -> list[str]:
+    if any(run.split == "dev" for run in runs):
+        return [
+            "These runs were measured on the prompts to tune on (eval.split=dev): no number is for a report."
+        ]
+    return []
 
 
 def _notes(entries: Mapping[str, Sequence[ScoreEntry]]) -> list[str]:
