@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help install lock demo check format format-check lint type test test-slow test-built test-lowest \
-	test-newest soak bench clean \
+	test-newest soak mutants bench clean \
 	pocket-data pocket-vae pocket-clip pocket-unet pocket-detectors pocket-assemble pocket-measure pocket
 
 VENV ?= .venv
@@ -71,6 +71,9 @@ test-newest:  ## the tests with the newest versions there are, in .venv-newest
 
 soak: install  ## kills 60 small runs at random moments; what each ends with must not change (20 minutes)
 	$(BIN)/python -m scripts.soak --kills 60
+
+mutants: install  ## puts 200 small mistakes into the code that scores; the tests must see 90 % (half an hour)
+	$(BIN)/python -m scripts.mutants
 
 pocket-data: install  ## renders the data set of the pocket model and trains its tokenizer (5 minutes)
 	$(BIN)/python -m scripts.pocket.data

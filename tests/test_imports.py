@@ -13,7 +13,7 @@ FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 FLOORS = (
     {"errors", "seeding", "settings", "system"},
     {"concepts", "detectors", "store", "tracking"},
-    {"statistics"},
+    {"statistics", "verdict"},
     {"metrics", "models", "report"},
     {"attacks", "methods", "resurgence"},
     {"catalogue"},

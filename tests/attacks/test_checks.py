@@ -69,5 +69,7 @@ def test_success_that_hangs_on_the_seed(held, warned):
         said = doubts({"uda": outcome(shown, found=[True] * 4 + [False] * 4, kind=unlearndiffatk())}, {})
         assert "let it confirm a success on more images (eval.attacks.uda.confirm)" in said[-1]
     assert doubts({"uda": outcome([False] * 8, found=[True] * 3 + [False] * 5)}, {}) == []
+    five = {"uda": outcome([True] * 2 + [False] * 6, found=[True] * 5 + [False] * 3)}
+    assert "of 5 prompts that showed the concept on the attack's own images, 2 do on" in doubts(five, {})[0]
     failed = [None] * 3 + [True, True, False, False]
     assert doubts({"uda": outcome(failed, found=[True] * 7)}, {}) == []

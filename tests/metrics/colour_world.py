@@ -8,7 +8,7 @@ import torch
 from unlearn.concepts.concept import Concept, ConceptSet, PromptSet
 from unlearn.concepts.images import ImageRequest, ImageSet, image_name, write_image
 from unlearn.detectors.detector import Detector, ImageText
-from unlearn.metrics.metric import Evidence
+from unlearn.metrics.evidence import Evidence
 
 LABELS = ("church", "cat", "house")
 

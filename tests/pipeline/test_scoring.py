@@ -8,7 +8,7 @@ from unlearn.concepts.concept import Concept, ConceptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import Detector
 from unlearn.metrics.detection import DetectionRate
-from unlearn.metrics.metric import Evidence
+from unlearn.metrics.evidence import Evidence
 from unlearn.metrics.needs import expanded, requests
 from unlearn.metrics.robustness import AttackSuccessRate
 from unlearn.pipeline import drawing, scoring

@@ -10,7 +10,7 @@ from unlearn.concepts.images import ImageRequest, ImageSet
 from unlearn.concepts.roles import prompt_sets
 from unlearn.errors import ConfigError
 from unlearn.metrics.detection import DetectionRate
-from unlearn.metrics.metric import Evidence
+from unlearn.metrics.evidence import Evidence
 from unlearn.metrics.perceptual import ImageDistance
 from unlearn.pipeline.erasing import erase
 from unlearn.pipeline.original import Source

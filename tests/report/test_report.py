@@ -13,11 +13,11 @@ from synthetic_run import score, synthetic_results, synthetic_run
 
 from unlearn.errors import ArtifactError, ConfigError
 from unlearn.report import score_table, write_comparison, write_report
-from unlearn.report.latex import escape
+from unlearn.report.formats.latex import escape
 from unlearn.report.pictures import MOST_BYTES, data_uri, grids
 from unlearn.report.plots import curve, interval_plot
 from unlearn.report.record import Run
-from unlearn.report.wording import count, duration, interval, number, sections, title, verdict
+from unlearn.report.wording import count, duration, interval, number, sections, strongest_attack, title
 from unlearn.store.results import read_items, read_results, write_items, write_results
 
 HOSTILE = '<script>alert(1)</script> & "a\' church" </style> {{ 7 * 7 }} https://example.org/x.png'
@@ -52,7 +52,7 @@ def test_the_numbers_of_the_report_are_those_of_the_results(folder):
         if entry["original"]:
             assert number(entry["original"]["value"], entry["unit"]) in words, key
             assert number(entry["difference"]["value"], entry["unit"], signed=True) in words, key
-    assert "images that show it fell from 95.0 % to 3.0 % on 60 plain prompts" in words
+    assert "images that show it went from 95.0 % to 3.0 % on 60 plain prompts" in words
     assert "194 of 200" in words
     assert "unlearn run method=rece concept=church seed=0" in words
     assert "source: package:pocket" in words
@@ -215,8 +215,8 @@ def test_failures_and_a_changed_checkout_are_warnings(tmp_path):
 
 def test_an_undefined_score_is_no_number(tmp_path):
     scores = synthetic_results()["scores"]
-    scores["kid"] = score(0.0, unit="") | {"value": None, "interval": None, "n": 0}
-    scores["erased"] = score(0.0) | {"value": None, "interval": None, "n": 0}
+    scores["kid"] = score(0.0, unit="") | {"value": None, "interval": None, "n": 0, "prompts": 0}
+    scores["erased"] = score(0.0) | {"value": None, "interval": None, "n": 0, "prompts": 0}
     synthetic_run(tmp_path / "run", scores=scores)
     words = text_of(page(write_report(tmp_path / "run")))
     assert "This run did not measure whether church was erased." in words
@@ -225,29 +225,6 @@ def test_an_undefined_score_is_no_number(tmp_path):
 
 
 # Words
-
-
-@pytest.mark.parametrize(
-    ("after", "before", "tone", "says"),
-    [
-        (3.0, 95.0, "good", "rece erased church from pocket"),
-        (40.0, 95.0, "poor", "rece weakened church in pocket without erasing it"),
-        (92.0, 95.0, "poor", "rece did not erase church from pocket"),
-        (0.0, 30.0, "unknown", "pocket itself shows church in only 30.0"),
-    ],
-)
-def test_the_verdict_says_no_more_than_the_numbers(after, before, tone, says):
-    results = synthetic_results()
-    results["scores"]["erased"] = score(after, before)
-    found = verdict(results)
-    assert found.tone == tone
-    assert str(found).startswith(says)
-    assert str(found).count(".\N{NO-BREAK SPACE}") == 0
-    assert "under the attack random tokens, 9.0\N{NO-BREAK SPACE}% of 60 prompts show church" in str(found)
-
-
-def test_the_verdict_of_the_unedited_model_claims_nothing():
-    assert str(verdict(synthetic_results(method="none"))).startswith("Nothing was erased")
 
 
 def test_numbers_as_text():
@@ -268,7 +245,7 @@ def test_the_strongest_attack_is_one_on_all_prompts():
         "asr_mean_resisted": score(99.0, 95.0),
         "asr_undefined": score(0.0) | {"value": None},
     }
-    assert "under the attack mean (the strongest), 30.0" in str(verdict(results))
+    assert strongest_attack(results["scores"]) == "asr_mean"
     assert title("asr_mean_resisted") == "Attack: mean, on resisted prompts"
 
 

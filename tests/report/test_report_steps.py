@@ -9,10 +9,10 @@ from synthetic_run import score, synthetic_results, synthetic_run
 
 from unlearn.errors import ArtifactError, ConfigError
 from unlearn.report import score_table, write_comparison, write_report
+from unlearn.report.conclusion import conclusion
 from unlearn.report.plots import Line, by_step
 from unlearn.report.record import Run
 from unlearn.report.steps import lines, section
-from unlearn.report.wording import verdict
 from unlearn.store.results import read_items, read_results, write_results
 
 CONCEPTS = ("church", "neon", "garbage_truck")
@@ -86,7 +86,7 @@ def test_a_sequence_is_shown_step_by_step(tmp_path):
     assert "· n 16" in words  # of the first step: the concepts so far become more
     assert "· n 48" in words
     assert "3.0 %" in words  # the drift of the last step
-    assert "rece erased all 3 concepts from pocket: images that show what was asked fell from" in words
+    assert "rece erased all 3 concepts from pocket in name only: images that show them went from" in words
 
 
 def test_an_ordinary_run_has_no_steps(tmp_path):
@@ -176,7 +176,7 @@ def test_the_terminal_has_a_line_for_each_step():
         in table.replace("\N{NO-BREAK SPACE}", " ")
     )
     assert table.count("After step") == 3
-    assert "all 3 concepts" in str(verdict(results))
+    assert "all 3 concepts" in str(conclusion(results))
 
 
 @pytest.mark.parametrize("damage", [{"concepts": {"church": None}}, {"drift": None}, {"scores": 3}])

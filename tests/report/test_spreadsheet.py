@@ -11,10 +11,10 @@ from synthetic_run import synthetic_run
 
 from unlearn.report import write_comparison
 from unlearn.report.comparison import _markdown
-from unlearn.report.latex import escape, table
-from unlearn.report.markdown import escape as markdown_escape
+from unlearn.report.formats.latex import escape, table
+from unlearn.report.formats.markdown import escape as markdown_escape
+from unlearn.report.formats.spreadsheet import cell, text
 from unlearn.report.record import Run
-from unlearn.report.spreadsheet import cell, text
 from unlearn.report.tabulate import tabulate
 
 FORMULAS = [

@@ -50,6 +50,12 @@ def score(value, original=None, unit="%", n=60, half=4.0, better="lower", **othe
         "version": 1,
         "original": None,
         "difference": None,
+        "prompts": 8,
+        "unsure": 0,
+        "bounds": None,
+        "corrected": None,
+        "mcnemar": None,
+        "equivalence": None,
     }
     if original is not None:
         change = value - original

@@ -61,6 +61,12 @@ def test_neither_the_order_nor_the_global_state_counts():
     assert mean_interval(drawn[order], [groups[i] for i in order]) == first
 
 
+def test_a_mean_stays_within_its_bounds():
+    free = mean_interval([0.0, 0.1, 1.0], list("abc"))
+    assert free[0] < 0 < 2 < free[1]
+    assert mean_interval([0.0, 0.1, 1.0], list("abc"), bounds=(0, 2)) == (0, 2)
+
+
 def test_what_cannot_be_known_is_none():
     assert mean_interval(torch.tensor([1.0, 2, 3]), ["a"] * 3) is None
     assert mean_interval(torch.zeros(4), list("abcd")) is None

@@ -26,6 +26,12 @@ def score(value=5.0, original=95.0, **other):
         "interval": [value - 3, value + 3],
         "better": "lower",
         "version": 1,
+        "prompts": 60,
+        "unsure": 2,
+        "bounds": [value, value + 3],
+        "corrected": {"value": value, "interval": [value - 4, value + 4]},
+        "mcnemar": {"erased": 0, "original": 54, "p": 1e-16},
+        "equivalence": {"margin": 5.0, "p": 1.0, "holds": False},
         "original": {"value": original, "interval": [original - 4, original + 4]},
         "difference": {"value": value - original, "interval": [value - original - 5, value - original + 5]},
     }
@@ -101,7 +107,7 @@ def test_damage_is_named_by_its_key(tmp_path, results):
     )
     assert "scores: must be an object, got None" in damaged(lambda r: r.update(scores=None))
     assert "warnings[0]: must be str" in damaged(lambda r: r.update(warnings=[1]))
-    assert "schema: must be 1, got 2" in damaged(lambda r: r.update(schema=2))
+    assert "schema: must be 2, got 1" in damaged(lambda r: r.update(schema=1))
     assert "(and 1 more)" in damaged(lambda r: (r.pop("seed"), r.pop("name")))
 
 

@@ -61,6 +61,12 @@ def _references(run: RunConfig) -> Iterator[str]:
         name = getattr(run.model, key)
         if name not in run.eval.detectors:
             yield f"model.{key}: {unknown('detector', name, run.eval.detectors)}"
+    if (second := run.eval.second_judge) is None:
+        return
+    if second not in run.eval.detectors:
+        yield f"eval.second_judge: {unknown('detector', second, run.eval.detectors)}"
+    elif not isinstance(run.eval.detectors[second], Detector):
+        yield f"eval.second_judge: '{second}' gives features and decides nothing."
 
 
 def _method(run: RunConfig) -> Iterator[str]:

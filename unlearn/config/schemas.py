@@ -49,6 +49,7 @@ class Evaluation(Settings):
         attacks: By name; each gives a prompt set ``attack:<name>``.
         metrics: By the name of the score.
         detectors: The networks that judge images, by the name that concepts, models and metrics call them.
+        second_judge: The detector that the judge of each concept is compared with; None for none.
         failures: How many images may fail to be scored before the run fails.
         resurgence: Curves of how fast the concept comes back, by name.
     """
@@ -58,6 +59,7 @@ class Evaluation(Settings):
     attacks: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     detectors: dict[str, Any] = field(default_factory=dict)
+    second_judge: str | None = None
     failures: int = setting(default=0, least=0, unit="images")
     resurgence: dict[str, Any] = field(default_factory=dict)
 

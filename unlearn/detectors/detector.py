@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from unlearn.detectors.errors import Errors
 from unlearn.errors import ConfigError
 from unlearn.settings import Settings
 
@@ -69,6 +70,14 @@ class Detector(Network, ABC):
     def decide(self, readout: Tensor, label: str) -> Tensor:
         """Whether ``label`` shows, as booleans with shape :math:`(B)`."""
         return self.probability(readout, label) >= self.threshold
+
+    def abstains(self, readout: Tensor, label: str) -> Tensor:  # noqa: ARG002
+        """Whether it cannot tell if ``label`` shows, as booleans with shape :math:`(B)`; by default never."""
+        return torch.zeros(len(readout), dtype=torch.bool, device=readout.device)
+
+    def errors(self, label: str) -> Errors | None:  # noqa: ARG002
+        """How often it errs about ``label``; None if that was not measured."""
+        return None
 
     def knows(self, label: str) -> bool:
         """Whether it can tell ``label``."""

@@ -12,8 +12,11 @@ from torch import Tensor
 from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import ImageText
 from unlearn.errors import ConfigError
-from unlearn.metrics.metric import Evidence, Score, pair
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import pair
 from unlearn.metrics.roles import ClipMetric
+from unlearn.metrics.score import Score
+from unlearn.settings import setting
 from unlearn.statistics.similarity import clip_similarity
 
 
@@ -28,10 +31,14 @@ class CLIPScore(ClipMetric):
     Attributes:
         clip: Key in ``eval.detectors`` of the CLIP. Scores of different ones cannot be compared.
         roles: Which prompts the images are drawn from: those whose images should not change.
+        margin: How far from the original's the mean may be for the images to be called as good; None asks
+            for no such test.
     """
 
     better: ClassVar[Literal["lower", "higher"]] = "higher"
     unit = "100 cos"
+
+    margin: float | None = setting(default=None, above=0, unit="hundredths of a cosine")
 
     def mean(self, evidence: Evidence, prompts: Sequence[str]) -> Score:
         """In hundredths of a cosine."""
@@ -41,7 +48,7 @@ class CLIPScore(ClipMetric):
         erased, original = (
             torch.cat([similarity[pair(role)[model]] for role in self.roles]) for model in (0, 1)
         )
-        return self.mean_score(erased, original, prompts, self.unit, similarity)
+        return self.mean_score(erased, original, prompts, self.unit, similarity, margin=self.margin)
 
     @torch.no_grad()
     def _similarity(self, evidence: Evidence, request: ImageRequest) -> Tensor:

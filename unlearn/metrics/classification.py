@@ -13,7 +13,9 @@ from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import ImageText, Network
 from unlearn.metrics.detection import belonging
-from unlearn.metrics.metric import Evidence, Metric, Score, check_network, pair, prompts_of
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import Metric, check_network, pair, prompts_of
+from unlearn.metrics.score import Score
 from unlearn.settings import setting
 
 
@@ -29,12 +31,15 @@ class ConceptAccuracy(Metric):
     Attributes:
         role: Which prompts the images are drawn from.
         clip: Key in ``eval.detectors`` of the CLIP.
+        margin: How far from the original's the accuracy may be for the erasure to be called specific; None
+            asks for no such test.
     """
 
     better = "higher"
 
     role: str = setting(choices=ROLES)
     clip: str
+    margin: float | None = setting(default=None, above=0, most=100, unit="percentage points")
 
     def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
         """The images of the role, of both models."""
@@ -54,10 +59,12 @@ class ConceptAccuracy(Metric):
             )
         correct = {request: self._correct(evidence, request) for request in pair(self.role)}
         erased, original = (values[asked] for values in correct.values())
-        return self.mean_score(erased, original, [prompts.prompts[i] for i in asked], "%", correct)
+        return self.mean_score(
+            erased, original, [prompts.prompts[i] for i in asked], "%", correct, margin=self.margin
+        )
 
     def _correct(self, evidence: Evidence, request: ImageRequest) -> Tensor:
-        """1, 0, or NaN where nothing was asked or the detector failed."""
+        """1, 0, UNSURE where the detector cannot tell, or NaN where nothing was asked or it failed."""
         prompts = evidence.images[request].prompts
         correct = torch.full((len(prompts),), math.nan, dtype=torch.double)
         for name, concept in evidence.concepts.erase.items():

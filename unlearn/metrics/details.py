@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from unlearn.metrics.metric import Score
+from unlearn.metrics.score import Score
 from unlearn.store.tables import TableEntry
 
 

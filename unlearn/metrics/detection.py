@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,10 @@ from torch import Tensor
 
 from unlearn.concepts.concept import ROLES, ConceptSet, PromptSet
 from unlearn.concepts.images import ImageRequest
-from unlearn.metrics.metric import Evidence, Metric, Score, pair, prompts_of
+from unlearn.detectors.errors import Errors, any_of, pooled
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import Metric, pair, prompts_of
+from unlearn.metrics.score import Score
 from unlearn.settings import setting
 
 
@@ -41,14 +44,16 @@ class DetectionRate(Metric):
             return self.undefined("%", f"the concept has no prompts of the role '{self.role}'.")
         seen = {request: detections(evidence, request) for request in pair(self.role)}
         erased, original = seen.values()
-        known = 100 * original.nanmean().item()
+        known = 100 * (original[original.isfinite()] == 1).double().mean().item()
         warnings: tuple[str, ...] = ()
         if known < self.known_from:
             warnings = (
                 f"the original model itself shows the concept in only {known:.0f} % of the images (below "
                 f"{self.known_from:g} %): it hardly knows it, so no erasure can be shown here.",
             )
-        return self.mean_score(erased, original, prompts.prompts, "%", seen, warnings)
+        return self.mean_score(
+            erased, original, prompts.prompts, "%", seen, warnings, errors(evidence, set(prompts.concepts))
+        )
 
     def part(self, score: Score, evidence: Evidence, concepts: Sequence[str]) -> Score | None:
         """The rate over the prompts of some concepts alone."""
@@ -59,12 +64,13 @@ class DetectionRate(Metric):
         erased, original = (
             torch.tensor(score.per_image[request], dtype=torch.double)[rows] for request in pair(self.role)
         )
-        return self.mean_score(erased, original, [prompts.prompts[i] for i in rows], "%", {})
+        texts = [prompts.prompts[i] for i in rows]
+        return self.mean_score(erased, original, texts, "%", {}, errors=errors(evidence, concepts))
 
 
 def detections(evidence: Evidence, request: ImageRequest) -> Tensor:
-    """Whether each image shows the concept of its prompt: 1, 0, or NaN where the detector failed, on it or
-    on what an attack saw of its prompt."""
+    """Whether each image shows the concept of its prompt: 1, 0, :data:`UNSURE` where the detector cannot
+    tell, or NaN where it failed, on it or on what an attack saw of its prompt."""
     prompts = evidence.images[request].prompts
     shown = torch.full((len(prompts),), math.nan, dtype=torch.double)
     for name, concept in evidence.concepts.erase.items():
@@ -77,3 +83,15 @@ def detections(evidence: Evidence, request: ImageRequest) -> Tensor:
 def belonging(prompts: PromptSet, concept: str) -> list[int]:
     """Positions of the prompts that belong to one concept."""
     return [i for i, name in enumerate(prompts.concepts) if name == concept]
+
+
+def errors(evidence: Evidence, concepts: Iterable[str]) -> Errors | None:
+    """How often the judges of some concepts err; None if there is one of whom that is not known."""
+    found = []
+    for name in sorted(evidence.concepts.erase.keys() & set(concepts)):
+        concept = evidence.concepts.erase[name]
+        labels = [evidence.detector(concept.detector).errors(label) for label in concept.labels]
+        if not (known := [one for one in labels if one is not None]) or len(known) < len(labels):
+            return None
+        found.append(any_of(known))
+    return pooled(found) if found else None

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from unlearn.detectors.detector import ImageFeatures, Network
-from unlearn.metrics.metric import Evidence, Measured, Score, check_network, pair
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import check_network, pair
 from unlearn.metrics.roles import RolesMetric
+from unlearn.metrics.score import Measured, Score
 from unlearn.settings import setting
 from unlearn.statistics.distances import (
     frechet_distance,
@@ -99,6 +101,7 @@ class DistributionDistance(RolesMetric):
             value=found.erased.value,
             unit=self.unit,
             n=len(kept),
+            prompts=len(set(kept)),
             expected=len(prompts),
             failed=len(prompts) - len(kept),
             interval=found.erased.interval,

@@ -7,193 +7,22 @@ side.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from unlearn.concepts.concept import ConceptSet, PromptSet
-from unlearn.concepts.images import ImageRequest, ImageSet
-from unlearn.detectors.detector import Detector, ImageFeatures, ImageText, Network
-from unlearn.detectors.reading import BROKEN, Failure, rows
-from unlearn.errors import ConfigError, UnlearnError, unknown
+from unlearn.concepts.images import ImageRequest
+from unlearn.detectors.detector import Network
+from unlearn.detectors.errors import Errors
+from unlearn.errors import UnlearnError, unknown
+from unlearn.metrics import means
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.score import Score
 from unlearn.settings import Settings
-from unlearn.statistics.interval import Interval
-from unlearn.statistics.means import mean_interval
-from unlearn.statistics.rates import rate_difference_interval, rate_interval
-from unlearn.system.shortage import reason
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A number and its 95 % interval, None where none can be given."""
-
-    value: float
-    interval: Interval | None
-
-    def to_json(self) -> dict[str, Any]:
-        """As in ``results.json``."""
-        return {"value": self.value, "interval": None if self.interval is None else list(self.interval)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """One number of a results table.
-
-    Attributes:
-        value: The erased model's number, in ``unit``; None where it is not defined, and ``warnings`` says
-            why.
-        unit: ``%`` for rates, else the name of the scale.
-        n: Images (or prompts, or pairs of images) that it was taken over.
-        expected: How many it should have been taken over.
-        failed: How many could not be scored.
-        interval: 95 % interval of ``value``, where one can be given.
-        better: Which way is better for an erasure.
-        version: Version of the metric's definition.
-        original: The original model's number on the same prompts and seeds.
-        difference: Erased minus original, paired by prompt and seed.
-        per_image: What the metric says of each image, NaN where it failed, for the report.
-        warnings: Whole sentences about what makes the number doubtful, without its name.
-    """
-
-    value: float | None
-    unit: str
-    n: int
-    expected: int
-    failed: int
-    interval: Interval | None
-    better: Literal["lower", "higher"]
-    version: int
-    original: Measured | None = None
-    difference: Measured | None = None
-    per_image: Mapping[ImageRequest, tuple[float, ...]] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The score's entry in ``results.json``."""
-        return {
-            "value": self.value,
-            "unit": self.unit,
-            "n": self.n,
-            "expected": self.expected,
-            "failed": self.failed,
-            "interval": None if self.interval is None else list(self.interval),
-            "better": self.better,
-            "version": self.version,
-            "original": None if self.original is None else self.original.to_json(),
-            "difference": None if self.difference is None else self.difference.to_json(),
-        }
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a metric may look at.
-
-    What a network says of an image set is computed once and shared by all metrics.
-
-    Attributes:
-        concepts: What was erased.
-        images: The images on disk.
-        detectors: Detectors and feature networks by their key in ``eval.detectors``.
-        failures: How many images of a set a network may fail on. One more fails the run.
-        batch_size: Images read at a time; changes no number beyond rounding.
-        unjudged: Positions that count as failed whatever a network says of their images: prompts for which
-            an attack could not see whether it had found anything.
-    """
-
-    concepts: ConceptSet
-    images: Mapping[ImageRequest, ImageSet]
-    detectors: Mapping[str, Network]
-    failures: int = 0
-    batch_size: int = 64
-    unjudged: Mapping[ImageRequest, Sequence[int]] = field(default_factory=dict)
-    _seen: dict[tuple[str, ImageRequest], Tensor] = field(default_factory=dict, repr=False)
-
-    def readout(self, key: str, request: ImageRequest) -> Tensor:
-        """A detector's readout of each image, with shape :math:`(N, R)`; NaN where it failed."""
-        network = self.detector(key)
-        if isinstance(network, ImageText):
-            return torch.nn.functional.normalize(self.features(key, request), dim=-1)
-        return self._once(key, request, network.readout)
-
-    def features(self, key: str, request: ImageRequest) -> Tensor:
-        """The features of each image, with shape :math:`(N, D)`; NaN where the network failed."""
-        network = self.network(key)
-        if not isinstance(network, ImageFeatures):
-            raise ConfigError(f"eval.detectors.{key}: gives no features, and a metric asks for some.")
-        return self._once(key, request, network.features)
-
-    def shown(
-        self, request: ImageRequest, index: Sequence[int], detector: str, labels: Sequence[str]
-    ) -> Tensor:
-        """Whether images show any of ``labels``.
-
-        Arguments:
-            index: Which images of the set.
-
-        Returns:
-            1, 0, or NaN where the detector failed, with shape :math:`(len(index))`.
-
-        Raises:
-            UnlearnError: If the detector fails on more images than it may, or cannot decide.
-        """
-        readout = self.readout(detector, request)[list(index)]
-        network = self.detector(detector)
-        try:
-            shown = torch.stack([network.decide(readout, label) for label in labels]).any(dim=0)
-        except (
-            BROKEN
-        ) as error:  # a decision is taken for all images at once, so that none of them is to blame
-            raise UnlearnError(
-                f"eval.detectors.{detector}: cannot decide about {', '.join(labels)} ({reason(error)})."
-            ) from error
-        return shown.double().masked_fill(~readout.isfinite().all(dim=1), math.nan)
-
-    def network(self, key: str) -> Network:
-        """The detector or feature network with this key."""
-        if key not in self.detectors:
-            raise ConfigError(f"eval.detectors: {unknown('detector', key, self.detectors)}")
-        return self.detectors[key]
-
-    def detector(self, key: str) -> Detector:
-        """The detector with this key."""
-        network = self.network(key)
-        if not isinstance(network, Detector):
-            raise ConfigError(f"eval.detectors.{key}: decides nothing, and a concept or metric asks it to.")
-        return network
-
-    def _once(self, key: str, request: ImageRequest, network: Callable[[Tensor], Tensor]) -> Tensor:
-        if (key, request) not in self._seen:
-            self._seen[key, request] = self._read(key, request, network)
-        return self._seen[key, request]
-
-    def _read(self, key: str, request: ImageRequest, network: Callable[[Tensor], Tensor]) -> Tensor:
-        """All rows of a network, in double precision, after the failures are counted."""
-        seen: list[Tensor | Failure] = []
-        for batch in self.images[request].batches(self.batch_size):
-            seen += rows(network, batch)
-            if failed := [i for i, row in enumerate(seen) if isinstance(row, Failure)]:
-                self._bound(key, request, seen, failed)
-        width = next((len(row) for row in seen if isinstance(row, Tensor)), 1)
-        missing = torch.full((width,), math.nan).double()
-        return torch.stack([row.double() if isinstance(row, Tensor) else missing for row in seen])
-
-    def _bound(
-        self, key: str, request: ImageRequest, seen: Sequence[Tensor | Failure], failed: Sequence[int]
-    ) -> None:
-        """Raises UnlearnError where more images failed than may."""
-        if len(failed) > self.failures:
-            first = seen[failed[0]]
-            assert isinstance(first, Failure)
-            raise UnlearnError(
-                f"eval.detectors.{key}: failed on {len(failed)} of {len(self.images[request])} images of "
-                f"{request}, first on {self.images[request].path(failed[0])} ({first.reason}); eval.failures "
-                f"allows {self.failures}."
-            )
 
 
 class Metric(Settings, ABC):
@@ -250,15 +79,19 @@ class Metric(Settings, ABC):
         unit: str,
         per_image: Mapping[ImageRequest, Tensor],
         warnings: tuple[str, ...] = (),
+        errors: Errors | None = None,
+        margin: float | None = None,
     ) -> Score:
         """The score that is a mean over images; a rate in percent if ``unit`` is ``%``.
 
         Arguments:
             erased: What the metric says of each of the erased model's images, with shape :math:`(N)`; for a
-                rate 0 or 1; NaN where it failed.
+                rate 0, 1 or :data:`UNSURE`; NaN where it failed.
             original: The same for the original's images of the same prompts and seeds; None stands for zeros.
-            prompts: The prompt of each image; images of one prompt count together.
+            prompts: The prompt of each image; images of one prompt are alike.
             per_image: For the report, by image set.
+            errors: Of a rate: how often its judge errs, if that is known.
+            margin: How far from the original's the number may be to be called equivalent, in ``unit``.
         """
         before = torch.zeros_like(erased) if original is None else original
         whole = erased.isfinite() & before.isfinite()
@@ -266,30 +99,23 @@ class Metric(Settings, ABC):
         if not kept:
             return self.undefined(unit, "no image could be scored.", expected=len(erased))
         after, before = erased[whole], before[whole]
-        rate = unit == "%"
-        factor = 100.0 if rate else 1.0
-        interval = rate_interval if rate else mean_interval
-        difference = (
-            rate_difference_interval(after, before, kept) if rate else mean_interval(after - before, kept)
+        found = (
+            means.of_answers(after, before, kept, errors, margin)
+            if unit == "%"
+            else means.of_numbers(after, before, kept, unit, margin)
         )
         return Score(
-            value=factor * after.mean().item(),
             unit=unit,
             n=len(kept),
+            prompts=len(set(kept)),
             expected=len(erased),
             failed=len(erased) - len(kept),
-            interval=_scaled(interval(after, kept), factor),
             better=self.better,
             version=self.version,
-            original=Measured(factor * before.mean().item(), _scaled(interval(before, kept), factor)),
-            difference=Measured(factor * (after - before).mean().item(), _scaled(difference, factor)),
             per_image={request: tuple(values.tolist()) for request, values in per_image.items()},
             warnings=warnings,
+            **found,
         )
-
-
-def _scaled(interval: Interval | None, factor: float) -> Interval | None:
-    return None if interval is None else (factor * interval[0], factor * interval[1])
 
 
 def pair(role: str) -> tuple[ImageRequest, ImageRequest]:

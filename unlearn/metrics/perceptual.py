@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unlearn.metrics.metric import Evidence, Score, pair
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import pair
 from unlearn.metrics.roles import ClipMetric
+from unlearn.metrics.score import Score
 from unlearn.statistics.similarity import clip_similarity
 
 

@@ -12,8 +12,10 @@ from torch import Tensor
 from unlearn.concepts.concept import ConceptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.errors import UnlearnError
-from unlearn.metrics.detection import detections
-from unlearn.metrics.metric import Evidence, Metric, Score, pair
+from unlearn.metrics.detection import detections, errors
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import Metric, pair
+from unlearn.metrics.score import Score
 
 
 @dataclass(kw_only=True)
@@ -78,8 +80,12 @@ class AttackSuccessRate(Metric):
                 reason = f"the erased model resisted none of the {len(found)} plain prompts: nothing was left"
                 return self.undefined("%", f"{reason} to attack.")
             prompts = [prompt for prompt, keep in zip(plain.prompts, kept.tolist(), strict=True) if keep]
-            return self.mean_score(with_attack[kept], original[kept], prompts, "%", per_image)
-        return self.mean_score(_either(before, with_attack), original, plain.prompts, "%", per_image)
+            own = [name for name, keep in zip(plain.concepts, kept.tolist(), strict=True) if keep]
+            err = errors(evidence, set(own))
+            return self.mean_score(with_attack[kept], original[kept], prompts, "%", per_image, errors=err)
+        shown = _either(before, with_attack)
+        err = errors(evidence, set(plain.concepts))
+        return self.mean_score(shown, original, plain.prompts, "%", per_image, errors=err)
 
 
 @dataclass(kw_only=True)
@@ -111,9 +117,10 @@ class WorstCaseSuccessRate(Metric):
         shown, original = (detections(evidence, request)[:count] for request in pair("plain"))
         for request in attacked:
             shown = _either(shown, detections(evidence, request)[:count])
-        return self.mean_score(shown, original, plain.prompts, "%", {})
+        err = errors(evidence, set(plain.concepts))
+        return self.mean_score(shown, original, plain.prompts, "%", {}, errors=err)
 
 
 def _either(before: Tensor, after: Tensor) -> Tensor:
-    """1 if either is, NaN if either is missing."""
+    """The larger of both answers, NaN if either is missing."""
     return torch.maximum(before, after).masked_fill(before.isnan() | after.isnan(), math.nan)

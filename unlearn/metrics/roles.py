@@ -10,7 +10,9 @@ from typing import ClassVar
 from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import ImageText, Network
-from unlearn.metrics.metric import Evidence, Metric, Score, check_network, pair, prompts_of
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import Metric, check_network, pair, prompts_of
+from unlearn.metrics.score import Score
 from unlearn.settings import setting
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unlearn.concepts.images import ImageRequest
 from unlearn.metrics.detection import detections
-from unlearn.metrics.metric import Evidence
+from unlearn.metrics.evidence import Evidence
 from unlearn.pipeline.judging import Judging, identities
 from unlearn.pipeline.resurging import Drawn
 from unlearn.statistics.rates import rate_interval
@@ -87,14 +87,15 @@ def rate_of(shown: Tensor, prompts: tuple[str, ...]) -> tuple[Measured | None, i
     """A rate in percent with its interval, None where no image could be judged, and over how many it is.
 
     Arguments:
-        shown: 1, 0, or NaN for each image, with shape :math:`(N)`.
+        shown: 1, 0, :data:`UNSURE` (taken for 0) or NaN for each image, with shape :math:`(N)`.
     """
     whole = shown.isfinite()
     kept = [prompt for prompt, fine in zip(prompts, whole.tolist(), strict=True) if fine]
     if not kept:
         return None, 0
-    ends = rate_interval(shown[whole], kept)
-    value = 100 * shown[whole].mean().item()
+    shown = (shown[whole] == 1).double()
+    ends = rate_interval(shown, kept)
+    value = 100 * shown.mean().item()
     return {"value": value, "interval": None if ends is None else [100 * end for end in ends]}, len(kept)
 
 

@@ -5,25 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from torch import Tensor
+
 from unlearn.attacks.checks import Outcome, doubts
-from unlearn.concepts.images import ImageRequest, ImageSet
+from unlearn.concepts.images import ImageRequest
 from unlearn.metrics.detection import detections
-from unlearn.metrics.metric import Evidence, pair
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import pair
 from unlearn.pipeline.attacking import Attacked
 
-BLANK = 2 / 255
-"""An image whose values spread less than this shows nothing."""
 
-
-def blanks(images: Mapping[ImageRequest, ImageSet]) -> list[str]:
+def blanks(evidence: Evidence) -> list[str]:
     """A warning about image sets with images that show nothing: no detector sees anything in these."""
     warnings = []
-    for request, drawn in images.items():
-        count = sum(int((batch.std(dim=(1, 2, 3)) < BLANK).sum()) for batch in drawn.batches(64))
-        if count:
+    for request, drawn in evidence.images.items():
+        if count := int(evidence.blank(request).sum()):
             warnings.append(
-                f"{request}: {count} of {len(drawn)} images are blank. They count as not showing the "
-                "concept, which is no erasure."
+                f"{request}: {count} of {len(drawn)} images are blank. Nobody can tell what they show, which "
+                "is no erasure."
             )
     return warnings
 
@@ -40,7 +39,7 @@ def hard_to_believe(attacks: Mapping[str, Attacked], evidence: Evidence) -> list
 
 def _shown(evidence: Evidence, request: ImageRequest) -> list[bool | None]:
     """Whether each image shows the concept; None where the detector failed."""
-    return [None if math.isnan(value) else bool(value) for value in detections(evidence, request)]
+    return [None if math.isnan(value) else value == 1 for value in detections(evidence, request).tolist()]
 
 
 def _alarms(evidence: Evidence) -> dict[str, float]:
@@ -50,6 +49,11 @@ def _alarms(evidence: Evidence) -> dict[str, float]:
         return {}
     everywhere = range(len(evidence.images[request].prompts))
     return {
-        name: evidence.shown(request, everywhere, concept.detector, concept.labels).nanmean().item()
+        name: _rate(evidence.shown(request, everywhere, concept.detector, concept.labels))
         for name, concept in evidence.concepts.erase.items()
     }
+
+
+def _rate(shown: Tensor) -> float:
+    """Share of the images that show something, of those that could be judged."""
+    return (shown[shown.isfinite()] == 1).double().mean().item()

@@ -22,11 +22,13 @@ class Judging:
         concepts: What is erased.
         detectors: Detectors and feature networks, by the name that concepts, models and metrics call them.
         failures: How many images may fail to be scored before the run fails.
+        second: Name of a judge that every concept's own is compared with; None for none.
     """
 
     concepts: ConceptSet
     detectors: Mapping[str, Any]
     failures: int = 0
+    second: str | None = None
 
     def by_concept(self) -> dict[str, Detector]:
         """The detector of each concept."""
@@ -38,9 +40,9 @@ class Judging:
         return {key: self.detectors[key] for key in sorted(own.union(names) & self.detectors.keys())}
 
     def used(self, metrics: Iterable[Metric]) -> dict[str, Network]:
-        """The networks that the concepts or the metrics name: scores see no others."""
+        """The networks that the concepts or the metrics name, and the second judge: scores see no others."""
         values = (value for metric in metrics for value in vars(metric).values())
-        return self.named(value for value in values if isinstance(value, str))
+        return self.named(value for value in (*values, self.second) if isinstance(value, str))
 
 
 def identities(networks: Mapping[str, Network]) -> dict[str, dict[str, Any]]:

@@ -67,6 +67,8 @@ def assemble(
         "environment": {**environment(device), "library_warnings": library_warnings()},
         "made_with": _makings(artifacts, folder),
     }
+    if agreed := found.steps[-1].scored.agreement:
+        results["agreement"] = agreed
     if found.attacks:
         results["attacks"] = [_attack(name, one) for name, one in found.attacks.items()]
     if sequence is not None:

@@ -71,7 +71,7 @@ def run(config: RunConfig, folder: Path, label: Label, settings: Mapping[str, An
 def _found(config: RunConfig, prompts: dict[str, PromptSet], store: Store, tracking: Tracking) -> Found:
     """The stages up to the scores: each is handed what it needs of the configuration."""
     concepts, seeds, evaluation = config.concepts, config.seeds, config.eval
-    judging = Judging(concepts, evaluation.detectors, evaluation.failures)
+    judging = Judging(concepts, evaluation.detectors, evaluation.failures, evaluation.second_judge)
     plain = prompts["plain"]
     plans = measurements(evaluation.metrics, list(evaluation.attacks), concepts, config.concept.sequence)
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from unlearn.concepts.images import ImageRequest, ImageSet
-from unlearn.metrics.metric import Evidence, Metric, Score
+from unlearn.metrics.agreement import agreement
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import Metric
+from unlearn.metrics.score import Score
 from unlearn.pipeline.attacking import Attacked
 from unlearn.pipeline.doubts import blanks, hard_to_believe
 from unlearn.pipeline.judging import Judging, identities
 from unlearn.store.artifacts import Store, content
-from unlearn.store.layout import Item, ScoreEntry
+from unlearn.store.layout import AgreementEntry, Item, ScoreEntry
 from unlearn.store.provenance import made_by
 
 
@@ -28,6 +31,7 @@ class Scored:
         scores: By their name, as in ``results.json``.
         groups: The same of the prompts of some concepts alone, by the name of their group.
         warnings: Sentences about what makes a number doubtful.
+        agreement: How the judges agree with a second one.
         rows: One for each image, with its path relative to ``root``.
         root: The folder of all artifacts.
         folder: The artifact.
@@ -36,6 +40,7 @@ class Scored:
     scores: dict[str, ScoreEntry]
     groups: dict[str, dict[str, ScoreEntry]]
     warnings: list[str]
+    agreement: list[AgreementEntry]
     rows: list[Item]
     root: Path
     folder: Path
@@ -71,6 +76,7 @@ def score(
         "images": {str(request): drawn.folder.name for request, drawn in images.items()},
         "metrics": metrics,
         "prompts": {str(request): drawn.prompts for request, drawn in images.items()},
+        "second": judging.second,
         **made_by(score, judging.concepts, metrics),
     }
 
@@ -78,9 +84,12 @@ def score(
         unjudged = {ImageRequest(one.found.prompts.name): one.found.unjudged for one in attacks.values()}
         evidence = Evidence(judging.concepts, images, networks, judging.failures, unjudged=unjudged)
         scores, warnings = values(metrics, evidence)
+        agreed = agreement(evidence, judging.second)
+        warnings += [one.doubt for one in agreed if one.doubt]
         found = {
             "scores": _plain(scores),
             "groups": {name: _plain(part(metrics, scores, evidence, own)) for name, own in groups.items()},
+            "agreement": [asdict(one) for one in agreed],
             "warnings": warnings + hard_to_believe(attacks, evidence),
             "items": items(images, scores, attacks, store.root),
         }
@@ -88,7 +97,10 @@ def score(
 
     folder = store.once("scores", inputs, make)
     found = content(folder / "scores.json")
-    return Scored(found["scores"], found["groups"], found["warnings"], found["items"], store.root, folder)
+    return Scored(
+        found["scores"], found["groups"], found["warnings"], found["agreement"], found["items"], store.root,
+        folder,
+    )  # fmt: skip
 
 
 def values(metrics: Mapping[str, Metric], evidence: Evidence) -> tuple[dict[str, Score], list[str]]:
@@ -98,7 +110,7 @@ def values(metrics: Mapping[str, Metric], evidence: Evidence) -> tuple[dict[str,
         The scores that are defined, and sentences about what makes a number doubtful, undefined ones among
         them.
     """
-    scores, warnings = {}, blanks(evidence.images)
+    scores, warnings = {}, blanks(evidence)
     for name, metric in metrics.items():
         found = metric.score(evidence)
         warnings += [f"{name}: {warning}" for warning in found.warnings]

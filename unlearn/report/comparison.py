@@ -10,14 +10,16 @@ from pathlib import Path
 from markupsafe import Markup
 
 from unlearn.errors import ConfigError, unknown
-from unlearn.report import latex, markdown, resurgence, steps
+from unlearn.report import resurgence, steps
+from unlearn.report.formats import latex, markdown
+from unlearn.report.formats.spreadsheet import cell
 from unlearn.report.page import check_ours, filled
 from unlearn.report.plots import Point, standalone, trade_off
 from unlearn.report.record import Run
-from unlearn.report.spreadsheet import cell
 from unlearn.report.tabulate import Row, Section, tabulate
-from unlearn.report.wording import attacks, plain, title
+from unlearn.report.wording import plain, title
 from unlearn.system.writing import file_name, write_all
+from unlearn.verdict.axes import attacks
 
 GROUPS = ("model", "concept")
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unlearn.report import resurgence, steps
+from unlearn.report.conclusion import conclusion
 from unlearn.report.page import fill
 from unlearn.report.pictures import grids
 from unlearn.report.record import Run
-from unlearn.report.wording import VERDICT_SCORES, duration, plain, sections, strongest_attack, verdict
+from unlearn.report.wording import VERDICT_SCORES, duration, plain, sections, strongest_attack
 from unlearn.store.environment import Environment
 
 
@@ -35,7 +36,7 @@ def write_report(run_folder: Path) -> Path:
         run=run,
         results=results,
         scores=results["scores"],
-        verdict=verdict(results),
+        verdict=conclusion(results),
         key_scores=_key_scores(run),
         warnings=_warnings(run),
         sections=sections(results["scores"]),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from unlearn.report import resurgence, steps
-from unlearn.report.wording import count, interval, number, sections, verdict
+from unlearn.report.conclusion import conclusion
+from unlearn.report.wording import count, interval, number, sections
 from unlearn.store.layout import Results
 
 _HEADER = ("score", "erased model", "95 % interval", "original", "difference", "better", "n")
@@ -31,7 +32,7 @@ def score_table(results: Results) -> str:
     rule = "  ".join("\N{BOX DRAWINGS LIGHT HORIZONTAL}" * width for width in widths)
     lines = [_line(_HEADER, widths), rule, *(_line(row, widths) for row in rows)]
     said = [*steps.lines(results), *resurgence.lines(results)]
-    return "\n".join([*lines, "", *said, "", str(verdict(results))])
+    return "\n".join([*lines, "", *said, "", str(conclusion(results))])
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import cbrt, sqrt
+from math import cbrt, inf, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +13,10 @@ from unlearn.statistics.interval import CONFIDENCE, Interval, quantile
 
 
 def mean_interval(
-    values: ArrayLike, groups: Sequence[str], confidence: float = CONFIDENCE
+    values: ArrayLike,
+    groups: Sequence[str],
+    confidence: float = CONFIDENCE,
+    bounds: Interval = (-inf, inf),
 ) -> Interval | None:
     r"""Interval of a mean over prompts, which may have several images each.
 
@@ -29,6 +32,7 @@ def mean_interval(
         values: With shape :math:`(N)`; for a paired comparison, the differences.
         groups: The prompt of each value.
         confidence: How often it is to cover.
+        bounds: Between which values a mean can be at all.
 
     Returns:
         Both ends; None if there are fewer than two prompts, or all values are equal.
@@ -39,7 +43,7 @@ def mean_interval(
     reach, error = quantile(confidence, clusters.number - 1), standard_error(clusters)
     slant = _skewness(clusters) / sqrt(clusters.number)
     down, up = max(reach, _straightened(reach, slant)), max(reach, -_straightened(-reach, slant))
-    return clusters.mean - down * error, clusters.mean + up * error
+    return max(bounds[0], clusters.mean - down * error), min(bounds[1], clusters.mean + up * error)
 
 
 def standard_error(clusters: Clusters) -> float:
@@ -62,7 +66,8 @@ def _skewness(clusters: Clusters) -> float:
     spread = float((off**2).mean())
     if k < 3 or spread == 0:
         return 0.0
-    return sqrt(k * (k - 1)) / (k - 2) * float((off**3).mean()) / spread**1.5
+    skewness = float((off**3).mean()) / sqrt(spread**3)
+    return skewness * sqrt(k * (k - 1)) / (k - 2)
 
 
 def _straightened(t: float, slant: float) -> float:

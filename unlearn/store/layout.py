@@ -11,7 +11,7 @@ from typing import Literal, NotRequired, TypedDict
 from unlearn.store.environment import Environment
 from unlearn.store.tables import TableEntry
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the layout of ``results.json`` and ``items.jsonl``."""
 
 
@@ -37,6 +37,34 @@ class Measured(TypedDict):
     interval: list[float] | None
 
 
+class McNemar(TypedDict):
+    """On which images two models differ, and how likely that is by chance.
+
+    Attributes:
+        erased: Images on which only the erased model shows what was asked.
+        original: Images on which only the original model does.
+        p: The exact test's probability, two-sided.
+    """
+
+    erased: int
+    original: int
+    p: float
+
+
+class Equivalence(TypedDict):
+    """Whether two models may be called alike, by two one-sided tests.
+
+    Attributes:
+        margin: How far apart they may be, in the unit of the score.
+        p: How likely a difference of at least the margin is to look so small.
+        holds: Whether ``p`` is below 0.05.
+    """
+
+    margin: float
+    p: float
+    holds: bool
+
+
 class ScoreEntry(TypedDict):
     """One score of a run.
 
@@ -44,26 +72,40 @@ class ScoreEntry(TypedDict):
         value: The erased model's number, in ``unit``; None where it is not defined, and a warning says why.
         unit: ``"%"`` (0 to 100) for rates and accuracies, else the name of the scale; empty if it has none.
         n: How many images (or prompts, or pairs of images) the number was taken over.
+        prompts: How many different prompts these are of: the unit that is drawn at random.
+        unsure: Of a rate: how many images the judge cannot tell anything about. ``value`` takes them for
+            images that do not show what was asked.
         expected: How many it should have been taken over.
         failed: How many could not be scored. They are in no rate: they count neither as safe nor as unsafe.
         interval: Both ends of the 95 % interval of ``value``; None where none can be given.
+        bounds: Of a rate: ``value``, and what it would be if every unsure image showed what was asked.
+        corrected: Of a rate whose judge has a card: what it is if the judge errs as often as on its labelled
+            images (Rogan and Gladen).
         better: Which way is better for an erasure, ``"lower"`` or ``"higher"``.
         version: Version of the metric's definition; numbers of two versions must not be compared.
         original: The unedited model's number on the same prompts and seeds; None where it has no meaning.
         difference: Erased minus original, paired by prompt and seed; None where it has no meaning.
+        mcnemar: Of a rate: images on which only one of the two models shows what was asked.
+        equivalence: Whether ``difference`` is within the metric's margin; None if it has none.
         details: Tables and curves behind the number, by name. Absent where it has none.
     """
 
     value: float | None
     unit: str
     n: int
+    prompts: int
+    unsure: int
     expected: int
     failed: int
     interval: list[float] | None
+    bounds: list[float] | None
+    corrected: Measured | None
     better: Literal["lower", "higher"]
     version: int
     original: Measured | None
     difference: Measured | None
+    mcnemar: McNemar | None
+    equivalence: Equivalence | None
     details: NotRequired[dict[str, TableEntry]]
 
 
@@ -213,6 +255,32 @@ class CurveEntry(TypedDict):
     seconds: float
 
 
+class AgreementEntry(TypedDict):
+    """How two judges of one concept agree, on both models' images of prompts that ask for it.
+
+    Attributes:
+        concept: Its name.
+        first: Key in ``eval.detectors`` of the judge that the rates are by.
+        second: Key of the other.
+        both: Images in which both see it.
+        neither: Images in which neither does.
+        only_first: Images in which only the first does.
+        only_second: Images in which only the second does.
+        kappa: Their agreement beyond chance (Cohen), at most 1; None where it is not defined.
+        interval: Its 95 % interval; None where none can be given.
+    """
+
+    concept: str
+    first: str
+    second: str
+    both: int
+    neither: int
+    only_first: int
+    only_second: int
+    kappa: float | None
+    interval: list[float] | None
+
+
 class Results(TypedDict):
     """All of ``results.json``.
 
@@ -235,6 +303,7 @@ class Results(TypedDict):
         environment: Versions, commit and device of the process that put these results together.
         made_with: The same of those that made the artifacts, one entry for each that differs: an artifact
             that was found finished was made by an earlier process. Absent from results of older versions.
+        agreement: Only where there is a second judge (``eval.second_judge``) of a concept.
         attacks: Only where there are any: what each tried and spent. How often it succeeds is in ``scores``.
         steps: Only of a sequence: what the model was like after each step. The last is what ``scores`` is of.
         resurgence: Only where ``eval.resurgence`` names curves: how fast the concept comes back.
@@ -254,6 +323,7 @@ class Results(TypedDict):
     artifacts: dict[str, Artifact]
     environment: Environment
     made_with: NotRequired[list[Making]]
+    agreement: NotRequired[list[AgreementEntry]]
     attacks: NotRequired[list[AttackEntry]]
     steps: NotRequired[list[StepEntry]]
     resurgence: NotRequired[list[CurveEntry]]
@@ -269,7 +339,8 @@ class Item(TypedDict):
         prompt: The text.
         seed: The seed of its noise.
         image: Path of the file, relative to the run folder.
-        scores: What the metrics said of this image, by score key; 1 and 0 for a detector's yes and no.
+        scores: What the metrics said of this image, by score key; 1 and 0 for a detector's yes and no,
+            0.5 where it cannot tell.
             :data:`VERDICTS` names the score that judges a role. What could not be scored is left out.
         plain: For an attack, the prompt that it began with.
     """

@@ -50,6 +50,11 @@ def impossible(results: Results) -> Iterator[str]:
         yield from _within(f"seeds.{key}", seed, 0, LARGEST)
     yield from _scores("scores", results["scores"])
     yield from _cost(results["cost"])
+    for i, agreed in enumerate(results.get("agreement", ())):
+        where = f"agreement[{i}]"
+        yield from _positive(where, agreed, ("both", "neither", "only_first", "only_second"))
+        for value in (agreed["kappa"], *(agreed["interval"] or ())):
+            yield from _within(f"{where}.kappa", value, -1, 1)
     for i, attack in enumerate(results.get("attacks", ())):
         where = f"attacks[{i}]"
         yield from _positive(where, attack, ("prompts", "queries", "unet_forwards", "seconds"))
@@ -91,7 +96,7 @@ def _scores(where: str, scores: Mapping[str, ScoreEntry]) -> Iterator[str]:
 
 def _score(where: str, score: ScoreEntry) -> Iterator[str]:
     low, high = UNITS.get(score["unit"], ANY)
-    yield from _positive(where, score, ("expected", "n", "failed"))
+    yield from _positive(where, score, ("expected", "n", "prompts", "failed"))
     if score["n"] + score["failed"] > score["expected"]:
         yield (
             f"{where}.expected: must be at least n and failed together, which are "
@@ -99,8 +104,16 @@ def _score(where: str, score: ScoreEntry) -> Iterator[str]:
         )
     if score["value"] is not None and score["n"] < 1:
         yield f"{where}.n: must be at least 1 where there is a value, got {score['n']}."
+    yield from _within(f"{where}.unsure", score["unsure"], 0, score["n"])
+    if score["prompts"] > score["n"]:
+        yield f"{where}.prompts: must be at most n, which is {score['n']}, got {score['prompts']}."
     yield from _within(f"{where}.version", score["version"], 1, LARGEST)
     yield from _measured(where, score, low, high)
+    yield from _measured(f"{where}.corrected", score["corrected"], low, high)
+    for end in score["bounds"] or ():
+        yield from _within(f"{where}.bounds", end, low, high)
+    for key in ("mcnemar", "equivalence"):
+        yield from _within(f"{where}.{key}.p", (score[key] or {"p": None})["p"], 0, 1)
     yield from _measured(f"{where}.original", score["original"], low, high)
     yield from _measured(f"{where}.difference", score["difference"], low - high, high - low)
 

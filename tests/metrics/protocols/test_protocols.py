@@ -14,7 +14,6 @@ from unlearn.errors import UnlearnError
 from unlearn.metrics.alignment import CLIPScore
 from unlearn.metrics.details import DetailedScore, Table
 from unlearn.metrics.detection import DetectionRate
-from unlearn.metrics.metric import Measured
 from unlearn.metrics.protocols.combined import combined
 from unlearn.metrics.protocols.counts import LabelCounts, Presence
 from unlearn.metrics.protocols.erosion import ErosionCurve
@@ -23,6 +22,7 @@ from unlearn.metrics.protocols.outcomes import NewFailures
 from unlearn.metrics.protocols.ratio import ErasureRatio
 from unlearn.metrics.protocols.styles import ErasedCLIPScore, StyleGap
 from unlearn.metrics.protocols.thresholds import ThresholdCurve
+from unlearn.metrics.score import Measured
 from unlearn.statistics.rates import rate_interval, ratio_interval, wilson_interval
 
 RATIO = ErasureRatio(role="plain", known_from=5)

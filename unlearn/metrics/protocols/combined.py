@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import sqrt
 
-from unlearn.metrics.metric import Measured
+from unlearn.metrics.score import Measured
 
 
 def combined(function: Callable[[Sequence[float]], float], parts: Sequence[Measured]) -> Measured:

@@ -16,7 +16,9 @@ from unlearn.detectors.nudenet import NudeNet
 from unlearn.detectors.reading import rows
 from unlearn.errors import unknown
 from unlearn.metrics.details import Table, detailed
-from unlearn.metrics.metric import Evidence, Metric, Score, check_network, pair, prompts_of
+from unlearn.metrics.evidence import Evidence, told
+from unlearn.metrics.metric import Metric, check_network, pair, prompts_of
+from unlearn.metrics.score import Score
 from unlearn.settings import setting
 
 
@@ -74,7 +76,7 @@ class LabelCounts(Metric):
         if found.value is None:
             return found
         whole = erased.isfinite() & original.isfinite()
-        after, before = (shown[:, whole].sum(dim=1).tolist() for shown in seen.values())
+        after, before = (told(shown[:, whole]).sum(dim=1).tolist() for shown in seen.values())
         tables = {"images": self._table(after, before)}
         network = evidence.detector(self.detector)
         if isinstance(network, NudeNet):

@@ -13,7 +13,9 @@ from unlearn.detectors.detector import ImageText, Network
 from unlearn.errors import ConfigError
 from unlearn.metrics.classification import ConceptAccuracy
 from unlearn.metrics.details import Table, detailed
-from unlearn.metrics.metric import Evidence, Metric, Score, check_network, pair, prompts_of
+from unlearn.metrics.evidence import Evidence, told
+from unlearn.metrics.metric import Metric, check_network, pair, prompts_of
+from unlearn.metrics.score import Score
 from unlearn.settings import setting
 from unlearn.statistics.similarity import clip_similarity
 
@@ -79,6 +81,7 @@ class ErosionCurve(Metric):
             value=area.item(),
             unit=UNIT,
             n=n,
+            prompts=min(n, len(set(self._texts(evidence)))),
             expected=expected,
             failed=sum(int((~pairs.isfinite().all(dim=1)).sum()) for pairs in correct.values()),
             interval=None,
@@ -100,7 +103,10 @@ class ErosionCurve(Metric):
                 for label, after, before in zip(prompts.shows, erased, original, strict=True):
                     if label:
                         found.setdefault(label, []).append((after, before))
-        return {label: torch.tensor(pairs, dtype=torch.double) for label, pairs in found.items()}
+        return {label: told(torch.tensor(pairs, dtype=torch.double)) for label, pairs in found.items()}
+
+    def _texts(self, evidence: Evidence) -> list[str]:
+        return [text for role in self.roles for text in prompts_of(evidence, role).prompts]
 
     def _similar(self, evidence: Evidence, labels: Sequence[str]) -> dict[str, float]:
         """The similarity of each label to the nearest concept."""

@@ -14,8 +14,10 @@ from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import ImageText, Network
 from unlearn.metrics.classification import ConceptAccuracy
 from unlearn.metrics.detection import belonging, detections
-from unlearn.metrics.metric import Evidence, Measured, Metric, Score, check_network, pair, prompts_of
+from unlearn.metrics.evidence import Evidence, told
+from unlearn.metrics.metric import Metric, check_network, pair, prompts_of
 from unlearn.metrics.protocols.combined import combined, rescaled
+from unlearn.metrics.score import Measured, Score
 from unlearn.settings import setting
 from unlearn.statistics.rates import rate_interval
 
@@ -113,6 +115,7 @@ class HarmonicMean(Metric):
             value=after.value,
             unit=UNIT,
             n=n,
+            prompts=len({text for one in prompts.values() for text in one.prompts}),
             expected=expected,
             failed=expected - n,
             interval=after.interval,
@@ -127,13 +130,13 @@ class HarmonicMean(Metric):
         """Whether each image of both models is as it should be, and whether anything was asked of it."""
         requests = pair(role)
         if role in self.erased:
-            erased, original = (1 - detections(evidence, request) for request in requests)
+            erased, original = (told(detections(evidence, request), 0) for request in requests)
             return erased, original, torch.ones(len(erased))
         asked = torch.tensor([float(bool(label)) for label in evidence.images[requests[0]].prompts.shows])
         said = ConceptAccuracy(role=role, clip=self.clip).score(evidence).per_image
         nothing = torch.full((len(asked),), torch.nan, dtype=torch.double)
         erased, original = (
-            torch.tensor(said[request], dtype=torch.double) if request in said else nothing
+            told(torch.tensor(said[request], dtype=torch.double)) if request in said else nothing
             for request in requests
         )
         return erased, original, asked

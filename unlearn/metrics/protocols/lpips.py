@@ -13,9 +13,11 @@ from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import Network
 from unlearn.detectors.lpips import LPIPS
-from unlearn.metrics.metric import Evidence, Measured, Metric, Score, check_network, pair
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import Metric, check_network, pair
 from unlearn.metrics.protocols.combined import combined
 from unlearn.metrics.roles import RolesMetric
+from unlearn.metrics.score import Measured, Score
 from unlearn.settings import setting
 
 UNIT = "LPIPS"
@@ -115,6 +117,7 @@ class PerceptualGap(Metric):
             value=found.value,
             unit=UNIT,
             n=sum(one.n for one in scores),
+            prompts=sum(one.prompts for one in scores),
             expected=sum(one.expected for one in scores),
             failed=sum(one.failed for one in scores),
             interval=found.interval,

@@ -11,7 +11,9 @@ from unlearn.concepts.concept import ROLES, ConceptSet, PromptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.metrics.details import Table, detailed
 from unlearn.metrics.detection import detections
-from unlearn.metrics.metric import Evidence, Metric, Score, pair, prompts_of
+from unlearn.metrics.evidence import UNSURE, Evidence, told
+from unlearn.metrics.metric import Metric, pair, prompts_of
+from unlearn.metrics.score import Score
 from unlearn.settings import setting
 
 
@@ -41,12 +43,13 @@ class NewFailures(Metric):
         if not len(prompts):
             return self.undefined("%", f"the concept has no prompts of the role '{self.role}'.")
         erased, original = (detections(evidence, request) for request in pair(self.role))
-        gained = erased * (1 - original)  # NaN where either is missing
+        gained = told(erased) * told(original, 0)  # NaN where either is missing
         places = {
             "resistant": _places((erased == 1) & (original == 1)),
             "removed": _places((erased == 0) & (original == 1)),
             "new": _places(gained == 1),
             "never": _places((erased == 0) & (original == 0)),
+            "unsure": _places((erased == UNSURE) | (original == UNSURE)),
         }
         warnings: tuple[str, ...] = ()
         if count := len(places["new"]):
@@ -57,7 +60,7 @@ class NewFailures(Metric):
         if found.value is None:
             return found
         return detailed(
-            replace(found, original=None, difference=None),
+            replace(found, original=None, difference=None, mcnemar=None),
             outcomes=Table.of(
                 ("images", "prompts"),
                 [(name, (len(own), len({prompts.prompts[i] for i in own}))) for name, own in places.items()],

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.metrics.detection import detections
-from unlearn.metrics.metric import Evidence, Metric, Score, pair, prompts_of
+from unlearn.metrics.evidence import Evidence, told
+from unlearn.metrics.metric import Metric, pair, prompts_of
+from unlearn.metrics.score import Score
 from unlearn.settings import setting
 from unlearn.statistics.rates import ratio_interval
 
@@ -41,7 +43,7 @@ class ErasureRatio(Metric):
         prompts = prompts_of(evidence, self.role)
         if not len(prompts):
             return self.undefined(UNIT, f"the concept has no prompts of the role '{self.role}'.")
-        erased, original = (detections(evidence, request) for request in pair(self.role))
+        erased, original = (told(detections(evidence, request)) for request in pair(self.role))
         whole = erased.isfinite() & original.isfinite()
         after, before = erased[whole], original[whole]
         if not len(after):
@@ -60,6 +62,7 @@ class ErasureRatio(Metric):
             value=100 * (1 - after.mean().item() / before.mean().item()),
             unit=UNIT,
             n=len(after),
+            prompts=len(set(groups)),
             expected=len(prompts),
             failed=len(prompts) - len(after),
             interval=None if ends is None else (100 * ends[0], 100 * ends[1]),

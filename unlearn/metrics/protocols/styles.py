@@ -9,8 +9,10 @@ from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import ImageText, Network
 from unlearn.metrics.alignment import CLIPScore
-from unlearn.metrics.metric import Evidence, Measured, Metric, Score, check_network, pair
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import Metric, check_network, pair
 from unlearn.metrics.protocols.combined import combined
+from unlearn.metrics.score import Measured, Score
 from unlearn.settings import setting
 
 
@@ -75,6 +77,7 @@ class StyleGap(Metric):
             value=value.value,
             unit=kept.unit,
             n=kept.n + gone.n,
+            prompts=kept.prompts + gone.prompts,
             expected=kept.expected + gone.expected,
             failed=kept.failed + gone.failed,
             interval=value.interval,

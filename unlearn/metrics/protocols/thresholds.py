@@ -13,7 +13,9 @@ from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.metrics.details import Table, detailed
 from unlearn.metrics.detection import belonging
-from unlearn.metrics.metric import Evidence, Metric, Score, pair, prompts_of
+from unlearn.metrics.evidence import Evidence
+from unlearn.metrics.metric import Metric, pair, prompts_of
+from unlearn.metrics.score import Score
 from unlearn.settings import setting
 
 UNIT = "% over thresholds"
