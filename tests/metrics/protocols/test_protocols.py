@@ -269,6 +269,12 @@ def test_h_is_0_where_one_share_is_and_says_which(build):
     assert "it is 0 for 'church', since no image of the role 'plain' is as it should be." in score.warnings
 
 
+def test_where_a_share_is_0_the_interval_goes_up_to_what_all_upper_ends_allow():
+    shares = [Measured(0.0, (0.0, 0.2)), Measured(0.0, (0.0, 0.5)), Measured(0.9, (0.8, 1.0))]
+    assert harmonic_mean(shares) == Measured(0.0, (0.0, pytest.approx(3 / (5 + 2 + 1))))
+    assert harmonic_mean([Measured(0.0, None), Measured(0.5, (0.4, 0.6))]) == Measured(0.0, None)
+
+
 def test_h_is_not_defined_without_one_of_its_parts(build):
     images = {("plain", model): shown("church") for model in ("erased", "original")} | {
         ("neighbour", model): [] for model in ("erased", "original")
