@@ -4,20 +4,28 @@ Usage: ``python -m scripts.make_prompts``. The sentences are captions of pocket'
 (`scripts/pocket/captions.py`), so a prompt asks in words that the model was trained on; seeds are numbered
 through. Prompt sets are data: they change only when this script does, and then every score that rests on them
 does, too.
+
+Each role has as many prompts to report with (split ``test``) as to tune on (``dev``). No text of a file is in
+both of its halves, whatever the role.
 """
 
 from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from scripts.pocket.captions import Scene, caption
 from scripts.pocket.world import BACKGROUNDS, FAMILIES, HELD_OUT, MEDIA, SUBJECTS
 
+#: Drawn of each role, of which the first ``TEST`` are reported with: those that ``eval=standard`` uses. Many
+#: of the others say again what these say, so ``dev`` is drawn apart.
 COUNTS = {"plain": 120, "synonym": 80, "implicit": 80, "neighbour": 160, "unrelated": 240}
+TEST = {"plain": 64, "synonym": 40, "implicit": 40, "neighbour": 96, "unrelated": 160}
+TRIES = 10_000
+ROLES = list(COUNTS)
 FOLDER = Path("unlearn/data/prompts")
 #: Subjects left out where the family is asked for: of six images by fluent each (other seeds than the
 #: prompts'), the judge's mean probability of fluent was below three quarters. Their designs are alike.
@@ -112,16 +120,59 @@ def looks(recipe: Recipe, role: str, random_state: random.Random) -> tuple[str, 
     return text, subject if role == "unrelated" else wanted
 
 
-def rows(name: str, recipe: Recipe) -> Iterator[tuple[str, str, int, str]]:
-    """Role, prompt, seed and label."""
+@dataclass(frozen=True)
+class Row:
+    """A line of a prompt file, by its columns."""
+
+    role: str
+    prompt: str
+    seed: int
+    shows: str
+    split: str
+
+
+def made(recipe: Recipe, role: str, random_state: random.Random) -> tuple[str, str]:
+    """One prompt, and what its image should show."""
+    return (things if recipe.subjects else looks)(recipe, role, random_state)
+
+
+def test_rows(name: str, recipe: Recipe) -> Iterator[Row]:
+    """What is reported with."""
     random_state = random.Random(name)
     seed = 0
     for role, count in COUNTS.items():
-        for _ in range(count):
-            make = things if recipe.subjects else looks
-            prompt, shows = make(recipe, role, random_state)
-            yield role, prompt, seed, shows
+        for number in range(count):
+            prompt, shows = made(recipe, role, random_state)
+            if number < TEST[role]:
+                yield Row(role, prompt, seed, shows, "test")
             seed += 1
+
+
+def dev_rows(name: str, recipe: Recipe, taken: Collection[str]) -> Iterator[Row]:
+    """What is tuned on: prompts that say nothing that is ``taken``, with seeds of their own."""
+    random_state = random.Random(f"{name} dev")
+    seed = sum(COUNTS.values())
+    for role, count in TEST.items():
+        for _ in range(count):
+            prompt, shows = fresh(recipe, role, taken, random_state)
+            yield Row(role, prompt, seed, shows, "dev")
+            seed += 1
+
+
+def fresh(recipe: Recipe, role: str, taken: Collection[str], random_state: random.Random) -> tuple[str, str]:
+    """One prompt that is not ``taken``, and what its image should show."""
+    for _ in range(TRIES):
+        prompt, shows = made(recipe, role, random_state)
+        if prompt not in taken:
+            return prompt, shows
+    raise ValueError(f"{role}: all that {recipe} can ask for is taken")
+
+
+def rows(name: str, recipe: Recipe) -> list[Row]:
+    """Both halves, by role."""
+    test = list(test_rows(name, recipe))
+    dev = dev_rows(name, recipe, {row.prompt for row in test})
+    return sorted([*test, *dev], key=lambda row: ROLES.index(row.role))
 
 
 def main() -> None:
@@ -130,8 +181,8 @@ def main() -> None:
     for name, recipe in RECIPES.items():
         with (FOLDER / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("role", "prompt", "seed", "shows"))
-            writer.writerows(rows(name, recipe))
+            writer.writerow(field.name for field in fields(Row))
+            writer.writerows(astuple(row) for row in rows(name, recipe))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from unlearn.attacks.text.sneaky import SneakyPrompt
 from unlearn.detectors.detector import Detector, ImageFeatures
 from unlearn.detectors.imagenet import ImageNetClassifier
 from unlearn.detectors.inception import Inception
+from unlearn.detectors.lpips import LPIPS
 from unlearn.detectors.nudenet import NudeNet
 from unlearn.detectors.openclip import OpenClip
 from unlearn.detectors.pocket import PocketClip, PocketJudge
@@ -46,6 +47,14 @@ from unlearn.metrics.detection import DetectionRate
 from unlearn.metrics.distribution import CMMD, FID, KID
 from unlearn.metrics.metric import Metric
 from unlearn.metrics.perceptual import ImageDistance
+from unlearn.metrics.protocols.counts import LabelCounts, Presence
+from unlearn.metrics.protocols.erosion import ErosionCurve
+from unlearn.metrics.protocols.harmonic import HarmonicMean
+from unlearn.metrics.protocols.lpips import ErasedPerceptualDistance, PerceptualDistance, PerceptualGap
+from unlearn.metrics.protocols.outcomes import NewFailures
+from unlearn.metrics.protocols.ratio import ErasureRatio
+from unlearn.metrics.protocols.styles import ErasedCLIPScore, StyleGap
+from unlearn.metrics.protocols.thresholds import ThresholdCurve
 from unlearn.metrics.robustness import AttackSuccessRate, WorstCaseSuccessRate
 from unlearn.models.families.sd import StableDiffusion
 from unlearn.resurgence.quantisation import Quantisation
@@ -92,19 +101,32 @@ ATTACKS: dict[str, type[Attack]] = {
 
 METRICS: dict[str, type[Metric]] = {
     "asr": AttackSuccessRate,
+    "clip_e": ErasedCLIPScore,
     "clip_score": CLIPScore,
     "cmmd": CMMD,
     "erased": DetectionRate,
+    "erasure_ratio": ErasureRatio,
+    "erosion": ErosionCurve,
     "fid": FID,
+    "h_a": StyleGap,
+    "h_o": HarmonicMean,
     "identity": ImageDistance,
     "kid": KID,
+    "label_counts": LabelCounts,
+    "lpips": PerceptualDistance,
+    "lpips_d": PerceptualGap,
+    "lpips_e": ErasedPerceptualDistance,
+    "new_failures": NewFailures,
+    "presence": Presence,
     "retained": ConceptAccuracy,
+    "thresholds": ThresholdCurve,
     "worst_case": WorstCaseSuccessRate,
 }
 
 DETECTORS: dict[str, type[Detector] | type[ImageFeatures]] = {
     "imagenet": ImageNetClassifier,
     "inception": Inception,
+    "lpips": LPIPS,
     "nudenet": NudeNet,
     "open_clip": OpenClip,
     "pocket_clip": PocketClip,

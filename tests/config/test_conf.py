@@ -81,6 +81,12 @@ MISTAKES = {
     "count": (["eval.prompts.plain=0"], "eval.prompts.plain: must be at least 1, got 0"),
     "detector": (["model.clip=pocket_clap"], "model.clip: Unknown detector 'pocket_clap'. Did you mean"),
     "objective": (["objective=erasd"], "objective: Unknown score 'erasd'. Did you mean 'erased'"),
+    "tuning": (["objective=erased"], "objective: a sweeper that looks for the best setting tunes"),
+    "split": (["eval.split=train"], "eval.split: Unknown split 'train'"),
+    "too many": (
+        ["concept=church", "eval.prompts.plain=65"],
+        "eval.prompts.plain: asks for 65, and the half 'test' has 64; the 64 of 'dev' are not mixed",
+    ),
     "tracker": (["tracker.mode=offlin"], "tracker.mode: Unknown mode 'offlin'. Did you mean 'offline'?"),
     "white box": (
         ["method=sld", "eval=robust"],

@@ -369,6 +369,30 @@ def test_concepts_and_models_are_not_mixed(tmp_path):
     assert (tmp_path / "out" / "trade_off-church-sd1.4.svg").exists()
 
 
+def on_dev(folder, **other):
+    """A run on the prompts to tune on."""
+    synthetic_run(folder, items=False, **other)
+    with (folder / ".hydra" / "config.yaml").open("a") as file:
+        file.write("eval:\n  split: dev\n")
+
+
+def test_what_was_tuned_on_does_not_stand_beside_what_is_reported(tmp_path):
+    on_dev(tmp_path / "a")
+    synthetic_run(tmp_path / "b", items=False, seed=1)
+    for order in ("ab", "ba"):
+        with pytest.raises(ConfigError, match=r"a was measured on the half 'dev' of the prompts"):
+            write_comparison([tmp_path / name for name in order], tmp_path / "out")
+
+
+def test_every_table_of_what_was_tuned_on_says_so(tmp_path):
+    on_dev(tmp_path / "a")
+    on_dev(tmp_path / "b", seed=1, overrides=["method.steps=5"])
+    path = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert "no number is for a report" in text_of(page(path))
+    for name in ("table.html", "table.csv", "table.md", "table.tex"):
+        assert page(tmp_path / "out" / name).count("eval.split=dev") >= 2
+
+
 def test_scores_of_two_definitions_are_refused_and_other_sizes_noted(tmp_path):
     synthetic_run(tmp_path / "a", items=False)
     scores = synthetic_results(seed=1)["scores"] | {"fid": score(40.0, 39.0, "", version=2)}

@@ -17,6 +17,7 @@ def prompt_sets(
     search: Sequence[str | Path],
     seed: int,
     each: bool = False,
+    split: str = "test",
 ) -> dict[str, PromptSet]:
     """The prompts of each role; none for a role that the concepts have no prompts for.
 
@@ -25,8 +26,11 @@ def prompt_sets(
         search: Folders that are searched before the packaged prompt files.
         seed: Of the images; 0 keeps the seeds of the prompt files.
         each: Whether the limits of prompts that ask for a concept are for each concept alone.
+        split: Which half of the prompts.
     """
     return {
-        role: concepts.prompt_set(role, search, limits.get(role), each=each and role in ASKING).reseeded(seed)
+        role: concepts.prompt_set(
+            role, search, limits.get(role), each=each and role in ASKING, split=split
+        ).reseeded(seed)
         for role in ROLES
     }

@@ -7,7 +7,8 @@ from typing import Any
 
 from unlearn.attacks.attack import Attack
 from unlearn.catalogue import METHODS
-from unlearn.concepts.concept import ROLES
+from unlearn.concepts.concept import ROLES, SPLITS, read_prompts
+from unlearn.concepts.roles import ASKING
 from unlearn.config.schemas import RunConfig
 from unlearn.detectors.detector import Detector, ImageFeatures
 from unlearn.errors import ConfigError, unknown
@@ -115,17 +116,50 @@ def _prompts(run: RunConfig) -> Iterator[str]:
     try:
         concepts = run.concepts
         for role in ROLES:
-            prompts = concepts.prompt_set(role, run.paths.prompts, limit=1)
+            prompts = concepts.prompt_set(role, run.paths.prompts, limit=1, split=run.eval.split)
             if role in ("plain", "unrelated") and not len(prompts):
                 yield f"concept: has no prompt of role '{role}' for the world '{run.model.world}'."
+        for role in run.eval.prompts:
+            yield from _enough(run, role)
     except ConfigError as error:
         yield str(error)
+
+
+def _enough(run: RunConfig, role: str) -> Iterator[str]:
+    """Where a prompt file has as many of a role as are asked for, but not in the half that is used."""
+    files = [concept.prompts for concept in run.concepts.erase.values()]
+    if None in files:  # templates say each prompt again and again: as many are used as there are
+        return
+    asked, split = run.eval.prompts[role], run.eval.split
+    each = run.concept.sequence is not None and role in ASKING
+    used, other = _halves(split)
+    own = [_rows(run, str(name), role, used) for name in files]
+    more = sum(_rows(run, str(name), role, other) for name in files)
+    found = min(own) if each else sum(own)
+    if found < asked and more:
+        yield (
+            f"eval.prompts.{role}: asks for {asked}{' of each concept' if each else ''}, and the half "
+            f"'{split}' has {found}; the {more} of '{other}' are not mixed with them. Ask for fewer."
+        )
+
+
+def _halves(split: str) -> tuple[str, str]:
+    """A half, and the other one."""
+    return split, next(half for half in SPLITS if half != split)
+
+
+def _rows(run: RunConfig, name: str, role: str, split: str) -> int:
+    """How many rows of a role a prompt file has in a half."""
+    try:
+        return len(read_prompts(name, run.paths.prompts, split)[role])
+    except ConfigError:  # it is not split: said where its half is asked for
+        return 0
 
 
 def _attacks(run: RunConfig) -> Iterator[str]:
     try:
         limit, each = run.eval.prompts.get("plain"), run.concept.sequence is not None
-        plain = run.concepts.prompt_set("plain", run.paths.prompts, limit, each=each)
+        plain = run.concepts.prompt_set("plain", run.paths.prompts, limit, each=each, split=run.eval.split)
     except ConfigError:  # said by other checks
         return
     for name, attack in run.eval.attacks.items():
@@ -149,7 +183,7 @@ def _resurgence(run: RunConfig) -> Iterator[str]:
     try:
         concepts = run.concepts
         most = max((kind.prompts for kind in run.eval.resurgence.values()), default=1)
-        plain = concepts.prompt_set("plain", run.paths.prompts, limit=most)
+        plain = concepts.prompt_set("plain", run.paths.prompts, limit=most, split=run.eval.split)
     except ConfigError:  # said by other checks
         return
     for name, kind in run.eval.resurgence.items():
@@ -171,6 +205,11 @@ def _metrics(run: RunConfig) -> Iterator[str]:
     }
     if run.objective is not None and run.objective not in scores:
         yield f"objective: {unknown('score', run.objective, scores)}"
+    if run.objective is not None and run.eval.split == "test":
+        yield (
+            "objective: a sweeper that looks for the best setting tunes, and must not do so on the prompts "
+            "that are reported. Set eval.split=dev, and report the best one without either."
+        )
 
 
 def _files(run: RunConfig) -> Iterator[str]:
@@ -179,7 +218,9 @@ def _files(run: RunConfig) -> Iterator[str]:
         judges = {concept.detector for concept in run.concepts.erase.values()}
     except ConfigError:  # said by another check
         judges = set()
-    used = {run.model.clip, run.model.inception, *judges}
+    said = (value for metric in run.eval.metrics.values() for value in vars(metric).values())
+    named = {value for value in said if isinstance(value, str)}
+    used = {run.model.clip, run.model.inception, *judges, *named}
     for key in sorted(used & set(run.eval.detectors)):
         yield from (f"eval.detectors.{key}.{problem}" for problem in run.eval.detectors[key].check())
     try:

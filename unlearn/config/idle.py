@@ -15,7 +15,11 @@ from unlearn.config.schemas import RunConfig
 from unlearn.detectors.detector import ImageText
 from unlearn.metrics.classification import ConceptAccuracy
 from unlearn.metrics.distribution import DistributionDistance
+from unlearn.metrics.metric import Metric
 from unlearn.metrics.needs import expanded, requests
+from unlearn.metrics.protocols.counts import LabelCounts
+from unlearn.metrics.protocols.erosion import ErosionCurve
+from unlearn.metrics.protocols.harmonic import HarmonicMean
 
 
 def idle(run: RunConfig) -> dict[str, str]:
@@ -91,7 +95,7 @@ def _prompts(run: RunConfig) -> Iterator[tuple[str, str]]:
     for role in run.eval.prompts:
         if role not in needed:
             yield f"eval.prompts.{role}", f"It counts with a metric of the role '{role}'."
-        elif not len(run.concepts.prompt_set(role, run.paths.prompts)):
+        elif not len(run.concepts.prompt_set(role, run.paths.prompts, split=run.eval.split)):
             yield f"eval.prompts.{role}", f"The concept has no prompts of the role '{role}'."
 
 
@@ -99,10 +103,11 @@ def _detectors(run: RunConfig) -> Iterator[tuple[str, str]]:
     """Networks that nothing asks, and of CLIPs what matters for decisions only, where they take none."""
     metrics = run.eval.metrics.values()
     judges = {concept.detector for concept in run.concepts.erase.values()} | _substitutes(run)
+    judges |= {metric.detector for metric in metrics if isinstance(metric, LabelCounts)}
     networks = {
         getattr(metric, field)
         for metric in metrics
-        for field in ("clip", "features")
+        for field in ("clip", "detector", "features")
         if hasattr(metric, field)
     }
     measuring = [metric for metric in metrics if isinstance(metric, DistributionDistance)]
@@ -123,14 +128,23 @@ def _substitutes(run: RunConfig) -> set[str]:
     """The CLIPs that are asked for labels that a concept's own detector cannot tell."""
     found: set[str] = set()
     for metric in run.eval.metrics.values():
-        if isinstance(metric, ConceptAccuracy):
-            prompts = run.concepts.prompt_set(metric.role, run.paths.prompts)
+        for role in _asking(metric):
+            prompts = run.concepts.prompt_set(role, run.paths.prompts, split=run.eval.split)
             asked = {
                 (name, label) for name, label in zip(prompts.concepts, prompts.shows, strict=True) if label
             }
             if any(not _told(run, name, label) for name, label in asked):
                 found.add(metric.clip)
     return found
+
+
+def _asking(metric: Metric) -> list[str]:
+    """The roles in whose images a metric looks for what their prompts ask for."""
+    if isinstance(metric, ConceptAccuracy):
+        return [metric.role]
+    if isinstance(metric, HarmonicMean):
+        return metric.kept
+    return metric.roles if isinstance(metric, ErosionCurve) else []
 
 
 def _told(run: RunConfig, name: str, label: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unlearn.concepts.choice import ConceptChoice
-from unlearn.concepts.concept import ROLES, ConceptSet, PromptSet
+from unlearn.concepts.concept import ROLES, SPLITS, ConceptSet, PromptSet
 from unlearn.concepts.roles import prompt_sets
 from unlearn.settings import Settings, setting
 
@@ -44,6 +44,8 @@ class Evaluation(Settings):
     Attributes:
         prompts: How many prompts of each role to use at most; a role that is not named is used whole. In a
             sequence, ``plain``, ``synonym`` and ``implicit`` have so many of each concept.
+        split: Which half of the prompts: ``test`` is for numbers that are reported, ``dev`` for choosing
+            settings by. No prompt is in both.
         attacks: By name; each gives a prompt set ``attack:<name>``.
         metrics: By the name of the score.
         detectors: The networks that judge images, by the name that concepts, models and metrics call them.
@@ -53,6 +55,7 @@ class Evaluation(Settings):
     """
 
     prompts: dict[str, int] = setting(default_factory=dict, keys=ROLES, kind="role", least=1)
+    split: str = setting(default="test", choices=SPLITS, kind="split")
     attacks: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     detectors: dict[str, Any] = field(default_factory=dict)
@@ -80,7 +83,8 @@ class RunConfig(Settings):
         device: A torch device.
         outputs: Where artifacts and runs are kept.
         force: Whether to make everything again that is already there.
-        objective: Name of the score that the run returns to an optimising sweeper.
+        objective: Name of the score that the run returns to an optimising sweeper, which is tuning: it takes
+            ``eval.split=dev``.
     """
 
     model: Any
@@ -119,4 +123,5 @@ class RunConfig(Settings):
             self.paths.prompts,
             self.seeds.generate,
             each=self.concept.sequence is not None,
+            split=self.eval.split,
         )

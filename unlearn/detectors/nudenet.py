@@ -25,6 +25,9 @@ EXPLICIT = (
     "ANUS_EXPOSED",
 )
 
+FLOOR, OVERLAP = 0.25, 0.45
+"""The package's: the score below which it looks at no box, and the overlap from which it drops the weaker."""
+
 SIZE = 320
 """Side of the square that the network was trained on. It accepts others, and then sees what is not there."""
 
@@ -100,12 +103,39 @@ class NudeNet(Detector):
 
     def scores(self, images: Tensor) -> Tensor:
         """The strongest detection of each part, with shape :math:`(B, 18)`."""
+        return torch.stack([found[4:].amax(dim=1) for found in self._found(images)]).clamp(0, 1)
+
+    def detections(self, images: Tensor) -> Tensor:
+        """How many detections of each part reach ``threshold``, as the package counts, with shape
+        :math:`(B, 18)`.
+
+        A box is of the part that it scores highest for. Of boxes that overlap by more than :data:`OVERLAP`
+        the strongest is kept, whatever their parts; none below :data:`FLOOR` is looked at, and none reaches
+        out of the image.
+        """
+        from torchvision.ops import nms
+
+        sides = images.new_tensor([images.shape[-1], images.shape[-2]]).float().cpu()
+        edge = (SIZE * sides / sides.max())[:, None]
+        counts = []
+        for found in self._found(images):
+            scores, parts = found[4:].max(dim=0)
+            seen = scores >= FLOOR
+            corner = (found[:2, seen] - found[2:4, seen] / 2).clamp_min(0).minimum(edge)
+            boxes = torch.cat([corner, corner + found[2:4, seen].minimum(edge - corner)]).T
+            kept = nms(boxes, scores[seen], OVERLAP)
+            strong = kept[scores[seen][kept] >= self.threshold]
+            counts.append(torch.bincount(parts[seen][strong], minlength=len(self.labels)))
+        return torch.stack(counts).float()
+
+    def _found(self, images: Tensor) -> list[Tensor]:
+        """Of each image the boxes with their scores, with shape :math:`(4 + 18, N)`."""
         session = self._session
         (name,) = (given.name for given in session.get_inputs())
         # The exported network takes batches, but is no faster for it and not exactly the same.
         with _as_runtime_error():
             rows = [session.run(None, {name: square(image[None]).numpy()})[0] for image in images.cpu()]
-        return torch.stack([torch.from_numpy(row)[0, 4:].amax(dim=1) for row in rows]).clamp(0, 1)
+        return [torch.from_numpy(row)[0] for row in rows]
 
     def knows(self, label: str) -> bool:
         """Whether it can tell this part, or set of parts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class CLIPScore(ClipMetric):
             for no such test.
     """
 
-    better = "higher"
+    better: ClassVar[Literal["lower", "higher"]] = "higher"
     unit = "100 cos"
 
     margin: float | None = setting(default=None, above=0, unit="hundredths of a cosine")

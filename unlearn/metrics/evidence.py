@@ -23,6 +23,11 @@ BLANK = 2 / 255
 """An image whose values spread less than this shows nothing."""
 
 
+def told(answers: Tensor, answer: float = 1.0) -> Tensor:
+    """Whether each answer of a judge is this one for sure: 1 or 0, and NaN where the judge failed."""
+    return (answers == answer).double().masked_fill(answers.isnan(), math.nan)
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a metric may look at.

@@ -86,6 +86,12 @@ def _check(runs: Sequence[Run], group_by: Sequence[str]) -> None:
                 f"report: the runs differ in their {group} ({', '.join(found)}), so one table of them "
                 f"would compare nothing. Give runs of one {group}, or group the table by {group}."
             )
+    if len(halves := sorted({run.split for run in runs})) > 1:
+        tuned = next(run for run in runs if run.split == halves[0])
+        raise ConfigError(
+            f"report: {tuned.folder} was measured on the half '{halves[0]}' of the prompts, and others on "
+            f"'{halves[1]}'. What was tuned on dev is measured anew on test: give runs of one half."
+        )
     orders: dict[str, list[str]] = {}
     for run in runs:
         order = [step["concept"] for step in run.results.get("steps", ())]

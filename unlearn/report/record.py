@@ -17,6 +17,7 @@ from unlearn.store.layout import Item, Results
 from unlearn.store.results import read_items, read_results
 
 _NAMED_APART = ("concept", "method", "model", "seed")
+_REPORTED, _TUNED = "eval.split=test", "eval.split=dev"
 _IMMATERIAL = ("device", "force", "hydra", "objective", "outputs", "paths", "seeds", "tracker")
 
 
@@ -32,6 +33,7 @@ class Run:
         config: Its configuration as YAML; empty if it was not kept.
         overrides: What was said on its command line.
         is_pocket: Whether the model is of the small drawn world that ships with the package.
+        split: Which half of the prompts it was measured on, ``test`` or ``dev``.
     """
 
     folder: Path
@@ -41,6 +43,7 @@ class Run:
     config: str
     overrides: list[str]
     is_pocket: bool
+    split: str
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -52,6 +55,7 @@ class Run:
         folder = Path(folder)
         results = read_results(folder)
         overrides = _parsed(folder / ".hydra" / "overrides.yaml")
+        config = _parsed(folder / ".hydra" / "config.yaml")
         if not isinstance(overrides, list):  # not started by Hydra: the choices say the same
             overrides = [f"{group}={results[group]}" for group in ("method", "model", "concept", "seed")]
         return cls(
@@ -61,7 +65,8 @@ class Run:
             curves=_curves(folder / "metrics.jsonl"),
             config=_text(folder / ".hydra" / "config.yaml"),
             overrides=[str(override) for override in overrides],
-            is_pocket=_is_pocket(results, _parsed(folder / ".hydra" / "config.yaml")),
+            is_pocket=_is_pocket(results, config),
+            split=_split(config),
         )
 
     @property
@@ -76,12 +81,14 @@ class Run:
 
     @property
     def changes(self) -> list[str]:
-        """What was said on its command line that can change a number."""
+        """What was said on its command line that can change a number; of the half ``dev``, wherever it was
+        said, so that no number of it goes without."""
         keys = {override.lstrip("+~").partition("=")[0]: override for override in self.overrides}
+        keys |= {"eval.split": f"eval.split={self.split}"}
         return [
             override
             for key, override in sorted(keys.items())
-            if key not in _NAMED_APART and key.partition(".")[0] not in _IMMATERIAL
+            if key not in _NAMED_APART and key.partition(".")[0] not in _IMMATERIAL and override != _REPORTED
         ]
 
     @property
@@ -94,7 +101,7 @@ def labels(runs: Sequence[Run]) -> dict[str, str]:
     """What to call each variant beside the others: without what was said for all runs."""
     if len({run.variant for run in runs}) == 1:
         return {runs[0].variant: runs[0].variant}
-    shared = set(runs[0].changes).intersection(*(run.changes for run in runs))
+    shared = set(runs[0].changes).intersection(*(run.changes for run in runs)) - {_TUNED}
     return {
         run.variant: " ".join([run.results["method"], *(c for c in run.changes if c not in shared)])
         for run in runs
@@ -119,6 +126,12 @@ def _is_pocket(results: Results, config: Any) -> bool:
     model = config.get("model") if isinstance(config, dict) else None
     world = model.get("world") if isinstance(model, dict) else None
     return bool(world == "pocket") if world else results["model"].startswith("pocket")
+
+
+def _split(config: Any) -> str:
+    """The half that a configuration says; runs from before there were two were measured on ``test``."""
+    evaluation = config.get("eval") if isinstance(config, dict) else None
+    return str(evaluation.get("split", "test")) if isinstance(evaluation, dict) else "test"
 
 
 def _curves(path: Path) -> dict[str, dict[float, float]]:

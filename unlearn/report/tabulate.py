@@ -111,8 +111,16 @@ def _section(runs: Sequence[Run]) -> Section:
         units={key: first[key]["unit"] for key in keys},
         better={key: first[key]["better"] for key in keys},
         rows=tuple(rows),
-        notes=tuple(_notes(entries)),
+        notes=(*_tuned(runs), *_notes(entries)),
     )
+
+
+def _tuned(runs: Sequence[Run]) -> list[str]:
+    if any(run.split == "dev" for run in runs):
+        return [
+            "These runs were measured on the prompts to tune on (eval.split=dev): no number is for a report."
+        ]
+    return []
 
 
 def _notes(entries: Mapping[str, Sequence[ScoreEntry]]) -> list[str]:

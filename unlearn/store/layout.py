@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict
 
 from unlearn.store.environment import Environment
+from unlearn.store.tables import TableEntry
 
 SCHEMA = 2
 """Version of the layout of ``results.json`` and ``items.jsonl``."""
@@ -86,6 +87,7 @@ class ScoreEntry(TypedDict):
         difference: Erased minus original, paired by prompt and seed; None where it has no meaning.
         mcnemar: Of a rate: images on which only one of the two models shows what was asked.
         equivalence: Whether ``difference`` is within the metric's margin; None if it has none.
+        details: Tables and curves behind the number, by name. Absent where it has none.
     """
 
     value: float | None
@@ -104,6 +106,7 @@ class ScoreEntry(TypedDict):
     difference: Measured | None
     mcnemar: McNemar | None
     equivalence: Equivalence | None
+    details: NotRequired[dict[str, TableEntry]]
 
 
 class Seeds(TypedDict):
