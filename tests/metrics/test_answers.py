@@ -15,7 +15,7 @@ from unlearn.metrics.detection import DetectionRate, errors
 from unlearn.metrics.evidence import UNSURE
 from unlearn.metrics.robustness import AttackSuccessRate
 from unlearn.statistics.comparisons import tost_rates
-from unlearn.statistics.judges import kappa
+from unlearn.statistics.judges import kappa, rogan_gladen
 from unlearn.statistics.rates import rate_interval
 
 DIM = torch.tensor([0.3, 0.2, 0.1])[:, None, None].repeat(1, 4, 4)
@@ -89,6 +89,14 @@ def test_a_rate_is_corrected_by_what_its_judge_errs(build):
     wider = corrected.interval[1] - corrected.interval[0]
     raw = DetectionRate(role="plain", known_from=50).score(evidence).interval
     assert wider > raw[1] - raw[0]
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "specificity"), [((2, 10), (80, 100)), ((1, 1), (1, 4)), ((3, 10), (5, 10))]
+)
+def test_a_judge_that_does_no_better_than_chance_corrects_nothing(sensitivity, specificity):
+    """By its counts; or by those with one success and one failure put to each: 2/3 and 2/6."""
+    assert rogan_gladen(5, 10, sensitivity, specificity) is None
 
 
 def test_a_part_and_an_attack_have_the_errors_of_their_own_concepts(build):

@@ -141,6 +141,16 @@ def test_accuracy_asks_each_image_for_what_its_own_prompt_names(build):
     assert original == pytest.approx((0, 0, NAN, 0, NAN), nan_ok=True)
 
 
+def test_accuracy_groups_what_was_asked_by_its_own_prompts(build):
+    """Two seeds a prompt, alike in each; the first image asks for nothing."""
+    sets = {("neighbour", "erased"): "khhkkhhkk", ("neighbour", "original"): "h" * 9}
+    texts, asked = ["z", *"aabbccdd"], ["", *["house"] * 8]
+    evidence = world(build, sets, shows={"neighbour": asked}, prompts={"neighbour": texts})
+    score = ConceptAccuracy(role="neighbour", clip="clip").score(evidence)
+    assert score.interval == pytest.approx(percent([1, 1, 0, 0, 1, 1, 0, 0], "aabbccdd"))
+    assert score.interval != pytest.approx(percent([1, 1, 0, 0, 1, 1, 0, 0], "zaabbccd"))
+
+
 def test_accuracy_is_undefined_where_no_prompt_asks_for_anything(build):
     sets = {("neighbour", model): "hk" for model in ("erased", "original")}
     score = ConceptAccuracy(role="neighbour", clip="clip").score(world(build, sets))
