@@ -10,6 +10,7 @@ from unlearn.attacks.attack import AdversarialPrompts
 from unlearn.attacks.findings import Finding, gathered, kept
 from unlearn.attacks.gradient.attempts import Attempt
 from unlearn.attacks.queries import Watched, by_queries
+from unlearn.concepts.concept import PromptSet
 from unlearn.seeding import generator
 from unlearn.statistics.rates import wilson_interval
 from unlearn.store.layout import AttackEntry
@@ -19,8 +20,8 @@ from unlearn.store.validation import problems
 def found_in(*first, found=None):
     """What an attack found in so many candidates."""
     judged = tuple(one is not None for one in first) if found is None else found
-    prompts = replace(PLAIN, prompts=("a",) * len(first), seeds=(1,) * len(first), shows=("",) * len(first),
-                      concepts=("red",) * len(first))  # fmt: skip
+    count = len(first)
+    prompts = PromptSet("x", tuple(map(str, range(count))), (1,) * count, ("",) * count, ("red",) * count)
     zeros = (0,) * len(first)
     return AdversarialPrompts(prompts, prompts.prompts, zeros, zeros, judged, (), first)
 
@@ -37,6 +38,16 @@ def test_the_curve_rises_at_each_success():
         "curve": curve,
     }  # fmt: skip
     assert list(problems(entry, AttackEntry, "", strict=True)) == []
+
+
+def test_the_band_is_over_prompts():
+    found = found_in(1, 1, None, None, 2, 2)
+    alone, together = (
+        by_queries(one)["values"][0] for one in (found, replace(found, plain=("a", "a", "b", "b", "c", "c")))
+    )
+    assert together[:2] == alone[:2]
+    assert together[2] < alone[2] < alone[3] < together[3]
+    assert by_queries(replace(found, plain=("a",) * 6))["values"][0][2:] == [None, None]
 
 
 def test_prompts_of_which_nobody_knows_are_left_out():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts
-from unlearn.statistics.rates import wilson_interval
+from unlearn.statistics.rates import rate_interval
 from unlearn.store.tables import TableEntry
 
 COLUMNS = ("queries", "found", "low", "high")
@@ -51,7 +51,8 @@ def by_queries(found: AdversarialPrompts) -> TableEntry | None:
         return None
     rows: list[list[float | None]] = []
     for number in numbers:
-        hits = sum(one is not None and one <= number for one in needed)
-        low, high = wilson_interval(hits, len(judged))
-        rows.append([float(number), 100 * hits / len(judged), 100 * low, 100 * high])
+        hits = [float(one is not None and one <= number) for one in needed]
+        ends = rate_interval(hits, [found.plain[i] for i in judged])
+        band = [None, None] if ends is None else [100 * end for end in ends]
+        rows.append([float(number), 100 * sum(hits) / len(hits), *band])
     return {"columns": list(COLUMNS), "rows": [str(number) for number in numbers], "values": rows}
