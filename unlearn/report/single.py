@@ -44,6 +44,7 @@ def write_report(run_folder: Path) -> Path:
         key_scores=_key_scores(run),
         warnings=_warnings(run),
         sections=sections(results["scores"]),
+        agreement=results.get("agreement", ()),
         progress=steps.section(run),
         resurgence=resurgence.figures(results),
         grids=grids(run),
