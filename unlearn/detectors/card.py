@@ -30,10 +30,7 @@ class Card:
         """Reads what :meth:`to_json` has written."""
         record = json.loads(text)
         sets = {
-            name: {
-                label: Errors(seen, shown, cleared, absent, name)
-                for label, (seen, shown, cleared, absent) in labels.items()
-            }
+            name: {label: _errors(counts, name) for label, counts in labels.items()}
             for name, labels in record["sets"].items()
         }
         return cls(float(record["threshold"]), sets)
@@ -78,3 +75,8 @@ class Card:
     def on(self) -> str:
         """What its images are."""
         return f"renders and drawn images, {', '.join(self.sets)}"
+
+
+def _errors(counts: list[int], on: str) -> Errors:
+    seen, shown, cleared, absent = counts
+    return Errors(seen, shown, cleared, absent, on)

@@ -31,14 +31,14 @@ class CLIPScore(ClipMetric):
     Attributes:
         clip: Key in ``eval.detectors`` of the CLIP. Scores of different ones cannot be compared.
         roles: Which prompts the images are drawn from: those whose images should not change.
-        margin: How far from the original's the mean may be for the images to be called as good; None asks
-            for no such test.
+        margin: How many percent of the original's the mean may be from it for the images to be called as
+            good: CLIPs have scales of their own. None asks for no such test.
     """
 
     better: ClassVar[Literal["lower", "higher"]] = "higher"
     unit = "100 cos"
 
-    margin: float | None = setting(default=None, above=0, unit="hundredths of a cosine")
+    margin: float | None = setting(default=None, above=0, most=100, unit="percent")
 
     def mean(self, evidence: Evidence, prompts: Sequence[str]) -> Score:
         """In hundredths of a cosine."""
@@ -48,7 +48,8 @@ class CLIPScore(ClipMetric):
         erased, original = (
             torch.cat([similarity[pair(role)[model]] for role in self.roles]) for model in (0, 1)
         )
-        return self.mean_score(erased, original, prompts, self.unit, similarity, margin=self.margin)
+        margin = None if self.margin is None else self.margin / 100 * original.nanmean().abs().item()
+        return self.mean_score(erased, original, prompts, self.unit, similarity, margin=margin or None)
 
     @torch.no_grad()
     def _similarity(self, evidence: Evidence, request: ImageRequest) -> Tensor:
