@@ -13,10 +13,10 @@ from synthetic_run import score, synthetic_results, synthetic_run
 
 from unlearn.errors import ArtifactError, ConfigError
 from unlearn.report import score_table, write_comparison, write_report
-from unlearn.report.formats.latex import escape
 from unlearn.report.pictures import MOST_BYTES, data_uri, grids
 from unlearn.report.plots import curve, interval_plot
 from unlearn.report.record import Run
+from unlearn.report.tables.latex import escape
 from unlearn.report.wording import count, duration, interval, number, sections, strongest_attack, title
 from unlearn.store.results import read_items, read_results, write_items, write_results
 

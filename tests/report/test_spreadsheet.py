@@ -11,11 +11,11 @@ from synthetic_run import synthetic_run
 
 from unlearn.report import write_comparison
 from unlearn.report.comparison import _markdown
-from unlearn.report.formats.latex import escape, table
-from unlearn.report.formats.markdown import escape as markdown_escape
-from unlearn.report.formats.spreadsheet import cell, text
 from unlearn.report.record import Run
-from unlearn.report.tabulate import tabulate
+from unlearn.report.tables.latex import escape, table
+from unlearn.report.tables.markdown import escape as markdown_escape
+from unlearn.report.tables.spreadsheet import cell, text
+from unlearn.report.tables.tabulate import tabulate
 
 FORMULAS = [
     "=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "  =1", "\tx", "\rx", "'=1", "'", "-",

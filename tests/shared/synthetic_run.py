@@ -50,7 +50,7 @@ def score(value, original=None, unit="%", n=60, half=4.0, better="lower", **othe
         "version": 1,
         "original": None,
         "difference": None,
-        "prompts": 8,
+        "prompts": min(8, n),
         "unsure": 0,
         "bounds": None,
         "corrected": None,

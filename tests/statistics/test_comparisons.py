@@ -1,10 +1,12 @@
 """Tests of two, or of several, against scipy and by hand."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from unlearn.statistics.comparisons import holm, mcnemar_p, tost, tost_rates
+from unlearn.statistics.comparisons import holm, mcnemar_p, paired_p, tost, tost_rates
 from unlearn.statistics.rates import rate_difference_interval
 
 
@@ -16,6 +18,38 @@ def test_mcnemar_against_scipy(gained, lost):
 
 def test_mcnemar_of_what_nowhere_differs():
     assert mcnemar_p(0, 0) == 1
+
+
+def changes(gained, lost, rest=3):
+    return [1] * gained + [0] * lost + [1] * rest, [0] * gained + [1] * lost + [1] * rest
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 1), (2, 2), (4, 18), (26, 5), (0, 0), (6, 13)])
+def test_single_images_have_mcnemar_s_test(gained, lost):
+    after, before = changes(gained, lost)
+    assert paired_p(after, before, [str(i) for i in range(len(after))]) == pytest.approx(
+        mcnemar_p(gained, lost)
+    )
+
+
+def test_images_of_a_prompt_change_together():
+    # Six prompts with 4 images each, all lost: 2 of 64 ways are as far, not 2 of 2^24.
+    after, before = [0] * 24, [1] * 24
+    assert paired_p(after, before, [str(i // 4) for i in range(24)]) == 2 / 64
+    assert paired_p(after, before, [str(i) for i in range(24)]) == 2 / 2**24
+
+
+def test_prompts_of_other_sizes_by_trying_all_ways():
+    sizes = [3, -1, 2, 2, -2, 1]
+    groups = [str(i) for i, size in enumerate(sizes) for _ in range(abs(size))]
+    after = [float(size > 0) for size in sizes for _ in range(abs(size))]
+    before = [1 - one for one in after]
+    ways = [
+        abs(sum(s * abs(n) for s, n in zip(signs, sizes, strict=True)))
+        for signs in product((-1, 1), repeat=6)
+    ]
+    expected = np.mean([way >= abs(sum(sizes)) for way in ways])
+    assert paired_p(after, before, groups) == pytest.approx(expected)
 
 
 def test_holm_by_hand():

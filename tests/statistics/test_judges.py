@@ -100,6 +100,12 @@ def test_kappa_where_both_always_say_the_same_is_unknown():
     assert kappa([1, 0], [1, 0], ["a", "a"]) is None
 
 
+def test_kappa_beside_a_judge_who_always_says_the_same():
+    value, (low, high) = kappa([1] * 6 + [0] * 6, [1] * 12, [str(i) for i in range(12)])
+    assert value == 0
+    assert -1 <= low < 0 < high < 1
+
+
 def test_kappa_takes_prompts_for_the_unit():
     first, second = judged(24, 8, 4, 24)
     apart = kappa(first, second, [str(i) for i in range(60)])

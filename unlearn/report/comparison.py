@@ -11,17 +11,20 @@ from markupsafe import Markup
 
 from unlearn.errors import ConfigError, unknown
 from unlearn.report import resurgence, steps
-from unlearn.report.formats import latex, markdown
-from unlearn.report.formats.spreadsheet import cell
 from unlearn.report.page import check_ours, filled
 from unlearn.report.plots import Point, standalone, trade_off
 from unlearn.report.record import Run
-from unlearn.report.tabulate import Row, Section, tabulate
+from unlearn.report.tables import latex, markdown
+from unlearn.report.tables.spreadsheet import cell
+from unlearn.report.tables.tabulate import Row, Section, tabulate
 from unlearn.report.wording import plain, title
 from unlearn.system.writing import file_name, write_all
 from unlearn.verdict.axes import attacks
 
 GROUPS = ("model", "concept")
+
+PARTS = ("", "_low", "_high", "_sd", "_sd_seed", "_sd_prompt", "_sd_rest", "_n", "_p")
+"""Columns of each score."""
 
 
 def write_comparison(run_folders: Iterable[Path], out_folder: Path, group_by: Sequence[str] = ()) -> Path:
@@ -152,7 +155,7 @@ def _csv(sections: Sequence[Section]) -> str:
     keys = list(dict.fromkeys(key for section in sections for key in section.units))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = [f"{key}{part}" for key in keys for part in ("", "_low", "_high", "_sd", "_n")]
+    columns = [f"{key}{part}" for key in keys for part in PARTS]
     writer.writerow(["model", "concept", "kind", "method", "seeds", *map(cell, columns)])
     for section in sections:
         for row in section.rows:
@@ -166,8 +169,18 @@ def _csv(sections: Sequence[Section]) -> str:
             for key in keys:
                 if found := row.cells.get(key):
                     low, high = found.interval or ("", "")
-                    line += [found.value, low, high, "" if found.sd is None else found.sd, found.n]
+                    split = found.split
+                    parts = ("", "", "") if split is None else (split.seed, split.prompt, split.residue)
+                    sd = "" if found.sd is None else found.sd
+                    line += [found.value, low, high, sd, *parts, found.n, _p(section, row, key)]
                 else:
-                    line += [""] * 5
+                    line += [""] * len(PARTS)
             writer.writerow(map(cell, line))
     return text.getvalue()
+
+
+def _p(section: Section, row: Row, key: str) -> float | str:
+    """Of the difference from the best method; empty for that one, and for rows that are not compared."""
+    comparison = section.comparisons.get(key)
+    found = comparison.others.get(row.label) if comparison and row.kind == "method" else None
+    return "" if found is None else found.p

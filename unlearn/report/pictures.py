@@ -172,6 +172,8 @@ def _verdict(item: Item) -> tuple[str, bool | None]:
     seen = item["scores"].get(_key(item["prompts"]))
     if seen is None:
         return "", None
+    if 0 < seen < 1:
+        return "cannot tell", None
     if item["prompts"] in ("neighbour", "unrelated"):
         return ("as asked", True) if seen >= 0.5 else ("not as asked", False)
     should = item["model"] == "original"

@@ -103,6 +103,11 @@ def number(value: float | None, unit: str, signed: bool = False, like: float | N
     return (sign if float(text) else "") + text
 
 
+def probability(p: float) -> str:
+    """A probability of a test, in two digits."""
+    return "< .001" if p < 0.001 else f"{p:.3f}"[1:] if p < 0.1 else f"{p:.2f}".lstrip("0")
+
+
 def quantity(value: float | None, unit: str) -> str:
     """A value, with its unit if that is a percentage: the names of other scales stand beside the score's."""
     if value is None:

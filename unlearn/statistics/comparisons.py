@@ -39,6 +39,39 @@ def mcnemar_p(gained: int, lost: int) -> float:
     return min(1.0, 2 * tail / (1 << differ))
 
 
+def paired_p(after: ArrayLike, before: ArrayLike, groups: Sequence[str]) -> float:
+    """How likely chance alone tells two rates so far apart that were taken on the same prompts, two-sided.
+
+    McNemar's exact test, where prompts may have several images: by chance, all changes of a prompt might as
+    well have gone the other way, all together. With one image a prompt it is :func:`mcnemar_p`.
+
+    Arguments:
+        after: 0 or 1, with shape :math:`(N)`.
+        before: The same of the images that they are compared with.
+        groups: The prompt of each pair.
+
+    Returns:
+        The probability, in :math:`[0, 1]`; 1 where no prompt's changes prevail.
+    """
+    differences = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    changes = Clusters.of(differences, groups).sums.round().astype(int)
+    sizes = [int(abs(change)) for change in changes if change]
+    if len(set(sizes)) < 2:  # the binomial distribution; what follows takes long for thousands
+        return mcnemar_p(int((changes > 0).sum()), int((changes < 0).sum()))
+    reach = sum(sizes)
+    # How many of all ways to turn the prompts have each sum, from -reach to reach; in whole numbers, exactly.
+    ways = [0] * (2 * reach + 1)
+    ways[reach] = 1
+    for size in sizes:
+        ways = [
+            (ways[i - size] if i >= size else 0) + (ways[i + size] if i + size < len(ways) else 0)
+            for i in range(len(ways))
+        ]
+    seen = abs(int(changes.sum()))
+    far = sum(count for i, count in enumerate(ways) if abs(i - reach) >= seen)
+    return far / (1 << len(sizes))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     r"""Probabilities of several tests, so that each may be held against one level for all of them together.
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from unlearn.statistics.clusters import Numbers
-from unlearn.statistics.interval import CONFIDENCE, Interval, quantile
+from unlearn.statistics.interval import CONFIDENCE, Interval
+from unlearn.statistics.skewed import around
 
 BLOCKS = 20
 """Parts that are left out of a statistic that takes long."""
@@ -38,11 +39,12 @@ def mean_over_pairs(
     """
     _, inverse = np.unique(np.asarray(groups), return_inverse=True)
     sizes = np.bincount(inverse).astype(np.float64)
-    member = torch.zeros(len(inverse), len(sizes), dtype=torch.double)
-    member[torch.arange(len(inverse)), torch.from_numpy(inverse)] = 1
-    within = pairs.double().cpu() @ member
-    own = (within * member).sum(dim=0).numpy()
-    rows = (within.sum(dim=1) @ member).numpy()
+    index = torch.from_numpy(inverse)
+    blocks = torch.zeros(len(sizes), len(inverse), dtype=torch.double).index_add_(
+        0, index, pairs.double().cpu()
+    )
+    blocks = torch.zeros(len(sizes), len(sizes), dtype=torch.double).index_add_(1, index, blocks)
+    own, rows = blocks.diagonal().numpy(), blocks.sum(dim=1).numpy()
     total, count = rows.sum() - own.sum(), sizes.sum() ** 2 - (sizes**2).sum()
     if len(sizes) < 2:
         return float("nan"), None
@@ -84,5 +86,4 @@ def _around(value: float, left: Numbers, confidence: float) -> Interval | None:
     deviation = float(np.sqrt((len(left) - 1) / len(left) * ((left - left.mean()) ** 2).sum()))
     if deviation == 0:
         return None
-    reach = quantile(confidence, len(left) - 1) * deviation
-    return value - reach, value + reach
+    return around(value, deviation, left.mean() - left, confidence)

@@ -131,10 +131,9 @@ def kappa(
     clusters = Clusters.of(influence, groups)
     if clusters.number < 2 and not clusters.single:
         return None
-    n = float(clusters.number)
-    if 0 < seen < 1:
-        variance = float((influence**2).mean()) / clusters.effective()
-        n = max(1.0, seen * (1 - seen) / variance)
+    variance = float((influence**2).mean()) / clusters.effective()
+    # Where it does not vary, prompts count: both agree on all, or one always says the same.
+    n = max(1.0, seen * (1 - seen) / variance) if variance > 1e-12 else float(clusters.number)
     low, high = wilson_interval(seen * n, n, quantile(confidence, clusters.freedom))
     return float(1 - (1 - seen) / (1 - chance)), (
         max(-1.0, float(1 - (1 - low) / (1 - chance))),

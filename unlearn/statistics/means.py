@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import cbrt, inf, sqrt
+from math import inf
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from unlearn.statistics.clusters import Clusters
-from unlearn.statistics.interval import CONFIDENCE, Interval, quantile
+from unlearn.statistics.interval import CONFIDENCE, Interval
+from unlearn.statistics.skewed import around
 
 
 def mean_interval(
@@ -18,15 +19,10 @@ def mean_interval(
     confidence: float = CONFIDENCE,
     bounds: Interval = (-inf, inf),
 ) -> Interval | None:
-    r"""Interval of a mean over prompts, which may have several images each.
+    """Interval of a mean over prompts, which may have several images each.
 
-    Student's t over the prompts, and Hall's correction of it for skewed values: of both the outer ends, since
-    the one misses where a few values are large, and the other where prompts are few. Values that are all
-    equal tell nothing of how far others may be from them, so that none can be given.
-
-    References:
-        | On the Removal of Skewness by Transformation (Hall, 1992): his cubic transformation
-        | https://doi.org/10.1111/j.2517-6161.1992.tb01876.x
+    Student's t over the prompts, and wider where they are skewed (:func:`~unlearn.statistics.skewed.around`).
+    Values that are all equal tell nothing of how far others may be from them, so that none can be given.
 
     Arguments:
         values: With shape :math:`(N)`; for a paired comparison, the differences.
@@ -40,10 +36,8 @@ def mean_interval(
     clusters = Clusters.of(values, groups)
     if clusters.number < 2 or np.ptp(np.asarray(values, dtype=np.float64)) == 0:
         return None
-    reach, error = quantile(confidence, clusters.number - 1), standard_error(clusters)
-    slant = _skewness(clusters) / sqrt(clusters.number)
-    down, up = max(reach, _straightened(reach, slant)), max(reach, -_straightened(-reach, slant))
-    return max(bounds[0], clusters.mean - down * error), min(bounds[1], clusters.mean + up * error)
+    low, high = around(clusters.mean, standard_error(clusters), clusters.off, confidence)
+    return max(bounds[0], low), min(bounds[1], high)
 
 
 def standard_error(clusters: Clusters) -> float:
@@ -58,22 +52,3 @@ def standard_error(clusters: Clusters) -> float:
     """
     k, off = clusters.number, clusters.off
     return float(np.sqrt(k / (k - 1) * (off**2).sum()) / clusters.n)
-
-
-def _skewness(clusters: Clusters) -> float:
-    """Of what prompts add to a mean, corrected for their number; 0 where it cannot be told."""
-    k, off = clusters.number, clusters.off
-    spread = float((off**2).mean())
-    if k < 3 or spread == 0:
-        return 0.0
-    skewness = float((off**3).mean()) / sqrt(spread**3)
-    return skewness * sqrt(k * (k - 1)) / (k - 2)
-
-
-def _straightened(t: float, slant: float) -> float:
-    r"""Where Student's t of a skewed mean is when Hall's :math:`t + a t^2 + a^2 t^3 / 3 + a / 2` is ``t``.
-
-    Here :math:`a` is a third of the skewness over :math:`\sqrt k`.
-    """
-    a = slant / 3
-    return t if abs(a) < 1e-9 else (cbrt(1 + 3 * a * (t - a / 2)) - 1) / a

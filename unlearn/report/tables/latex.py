@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from unlearn.report.tabulate import Cell, Section
-from unlearn.report.wording import MINUS, interval, number, plain, title
+from unlearn.report.tables.tabulate import Cell, Section
+from unlearn.report.wording import MINUS, interval, number, plain, probability, title
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -33,8 +33,9 @@ def table(section: Section) -> str:
         unit = f" ({section.units[key]})" if section.units[key] else ""
         heads.append(f"{escape(title(key) + unit)} {arrows[section.better[key]]}")
     lines = [
-        f"% {name}, with 95 % intervals in brackets, or the",
+        f"% {name}, with 95 % intervals in brackets, and the",
         "% standard deviation over seeds. Needs \\usepackage{booktabs}.",
+        *_comparisons(section),
         rf"\begin{{tabular}}{{l{'r' * len(section.units)}}}",
         r"\toprule",
         " & ".join(["Method", *heads]) + r" \\",
@@ -51,13 +52,23 @@ def table(section: Section) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
+def _comparisons(section: Section) -> list[str]:
+    """What cannot be told from the best of a score, as comments above the table."""
+    return [
+        f"% {' '.join(title(key).split())}: {' '.join(label.split())} beside {' '.join(found.best.split())}, "
+        f"p = {probability(against.p)} (McNemar, Holm)"
+        for key, found in section.comparisons.items()
+        for label, against in found.others.items()
+    ]
+
+
 def _cell(cell: Cell | None, unit: str) -> str:
     if cell is None:
         return "--"
     value = escape(number(cell.value, unit))
     if cell.sd is not None:
-        return f"{value} $\\pm$ {escape(number(cell.sd, unit, like=cell.value))}"
+        value += f" $\\pm$ {escape(number(cell.sd, unit, like=cell.value))}"
     if cell.interval is not None:
         ends = escape(interval(cell.interval, unit).replace(" to ", ", "))
-        return f"{value} {{\\scriptsize [{ends}]}}"
+        value += f" {{\\scriptsize [{ends}]}}"
     return value

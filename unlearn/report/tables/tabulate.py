@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean, stdev
 from typing import TypeVar
 
 from unlearn.errors import ConfigError
 from unlearn.report.record import Run, labels
+from unlearn.report.tables.outcomes import outcomes
+from unlearn.report.tables.significance import Comparison, compare
 from unlearn.report.wording import sections, title
+from unlearn.statistics.means import mean_interval
+from unlearn.statistics.rates import rate_interval
+from unlearn.statistics.seeds import Split, over_seeds
 from unlearn.store.layout import Measured, ScoreEntry
 
 T = TypeVar("T")
@@ -21,15 +27,18 @@ class Cell:
 
     Attributes:
         value: The score; the mean over runs in a row that sums several up.
-        interval: Both ends of its 95 % interval; over several runs, the mean of each end.
+        interval: Both ends of its 95 % interval. Over several runs it is for other seeds of the erasure as
+            well, and None if the score is none of single images.
         sd: Standard deviation over runs; None for one run.
         n: Images of one run.
+        split: Over several runs, what the spread of single images is made of, where it can be told.
     """
 
     value: float
     interval: tuple[float, float] | None
     sd: float | None
     n: int
+    split: Split | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class Section:
         better: Which way is better, for each column.
         rows: The original model, then each method followed by its runs.
         notes: What a reader has to know before comparing.
+        comparisons: By score key, each method that erases beside the best of them.
     """
 
     model: str
@@ -68,6 +78,12 @@ class Section:
     better: Mapping[str, str]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    comparisons: Mapping[str, Comparison]
+
+    @property
+    def single(self) -> bool:
+        """Whether all methods have one seed."""
+        return all(len(row.seeds) == 1 for row in self.rows if row.kind == "method")
 
 
 def tabulate(runs: Sequence[Run]) -> list[Section]:
@@ -96,11 +112,8 @@ def _section(runs: Sequence[Run]) -> Section:
     first = {key: scores[0] for key, scores in entries.items()}
     keys = [key for group in sections(first).values() for key in group]
     names = labels(runs)
-    rows = [
-        row
-        for group in _split(runs, lambda run: run.variant)
-        for row in _rows(group, names[group[0].variant])
-    ]
+    methods = {names[group[0].variant]: group for group in _split(runs, lambda run: run.variant)}
+    rows = [row for label, group in methods.items() for row in _rows(group, label)]
     # The original's images are the same for all methods, so each seed counts once.
     by_seed = {run.results["seeds"]["generate"]: run for run in reversed(runs)}
     if cells := _cells([by_seed[seed] for seed in sorted(by_seed)], original=True):
@@ -112,7 +125,21 @@ def _section(runs: Sequence[Run]) -> Section:
         better={key: first[key]["better"] for key in keys},
         rows=tuple(rows),
         notes=(*_tuned(runs), *_notes(entries)),
+        comparisons=_comparisons(methods, {key: first[key] for key in keys}),
     )
+
+
+def _comparisons(
+    methods: Mapping[str, Sequence[Run]], scores: Mapping[str, ScoreEntry]
+) -> dict[str, Comparison]:
+    """Of the rates of single images, among methods that erase."""
+    erasing = {label: runs for label, runs in methods.items() if runs[0].results["method"] != "none"}
+    found = {
+        key: compare({label: outcomes(runs, key) for label, runs in erasing.items()}, score["better"])
+        for key, score in scores.items()
+        if score["unit"] == "%"
+    }
+    return {key: comparison for key, comparison in found.items() if comparison is not None}
 
 
 def _tuned(runs: Sequence[Run]) -> list[str]:
@@ -164,7 +191,36 @@ def _cells(runs: Sequence[Run], original: bool = False) -> dict[str, Cell]:
         if len(measured) < len(runs):
             continue
         values = [m["value"] for m in measured]
-        ends = [m["interval"] for m in measured if m["interval"] is not None]
-        interval = (fmean(e[0] for e in ends), fmean(e[1] for e in ends)) if len(ends) == len(runs) else None
-        cells[key] = Cell(fmean(values), interval, stdev(values) if len(values) > 1 else None, score["n"])
+        if len(runs) == 1:
+            ends = measured[0]["interval"]
+            cells[key] = Cell(values[0], None if ends is None else (ends[0], ends[1]), None, score["n"])
+            continue
+        interval, split = _over(runs, key, score["unit"], original)
+        cells[key] = Cell(fmean(values), interval, stdev(values), score["n"], split)
     return cells
+
+
+def _over(
+    runs: Sequence[Run], key: str, unit: str, original: bool
+) -> tuple[tuple[float, float] | None, Split | None]:
+    """The interval of a mean over runs, and what its spread is made of.
+
+    The original model is one, whatever the seed: its images are those of all runs together.
+    """
+    rate = unit == "%"
+    factor = 100.0 if rate else 1.0
+    found = [outcomes([run], key, "original" if original else "erased").values() for run in runs]
+    values = [[value for value, _ in one] for one in found]
+    prompts = [[prompt for _, prompt in one] for one in found]
+    if not all(values):
+        return None, None
+    if original:
+        together = list(chain.from_iterable(values)), list(chain.from_iterable(prompts))
+        ends = (rate_interval if rate else mean_interval)(*together)
+        return (None, None) if ends is None else ((factor * ends[0], factor * ends[1]), None)
+    mean = over_seeds(values, prompts, rate)
+    if mean is None:
+        return None, None
+    low, high = mean.interval
+    parts = Split(*(factor * part for part in (mean.split.seed, mean.split.prompt, mean.split.residue)))
+    return (factor * low, factor * high), parts

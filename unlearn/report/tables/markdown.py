@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 
-from unlearn.report.tabulate import Cell, Section
-from unlearn.report.wording import interval, number, title
+from unlearn.report.tables.tabulate import Cell, Section
+from unlearn.report.wording import interval, number, probability, title
 
 _ARROWS = {"lower": "↓", "higher": "↑"}
 
 
 def table(section: Section) -> str:
-    """A table with a line for each method, and 95 % intervals or standard deviations over seeds."""
+    """A table with a line for each method, 95 % intervals and standard deviations over seeds; below it, which
+    of them differ from the best.
+    """
     heads = []
     for key, unit in section.units.items():
         heads.append(f"{escape(title(key))}{f' ({unit})' if unit else ''} {_ARROWS[section.better[key]]}")
@@ -22,7 +24,26 @@ def table(section: Section) -> str:
             seeds = f" ({len(row.seeds)} seeds)" if len(row.seeds) > 1 else ""
             cells = [_cell(row.cells.get(key), unit) for key, unit in section.units.items()]
             lines.append(_line([name + seeds, *cells]))
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *_comparisons(section)])
+
+
+def _comparisons(section: Section) -> list[str]:
+    """A line for each method and score, against the best of the score."""
+    if not section.comparisons:
+        return []
+    lines = [
+        "Beside the best of each score, on the same prompts and seeds (p: McNemar's exact test over prompts, "
+        "after Holm for all methods of the score):",
+        "",
+        _line(["Score", "Best", "Method", "Alone", "Best alone", "Images", "p"]),
+        _line(["---", "---", "---", "---:", "---:", "---:", "---"]),
+    ]
+    for key, comparison in section.comparisons.items():
+        for label, found in comparison.others.items():
+            p = probability(found.p) + (f" ({found.note})" if found.note else "")
+            numbers = [str(found.gained), str(found.lost), str(found.n)]
+            lines.append(_line([escape(title(key)), _code(comparison.best), _code(label), *numbers, p]))
+    return [*lines, ""]
 
 
 def escape(text: str) -> str:
@@ -47,7 +68,7 @@ def _cell(cell: Cell | None, unit: str) -> str:
         return ""
     value = number(cell.value, unit)
     if cell.sd is not None:
-        return f"{value} ± {number(cell.sd, unit, like=cell.value)}"
+        value += f" ± {number(cell.sd, unit, like=cell.value)}"
     if cell.interval is not None:
-        return f"{value} [{interval(cell.interval, unit).replace(' to ', ', ')}]"
+        value += f" [{interval(cell.interval, unit).replace(' to ', ', ')}]"
     return value
