@@ -97,7 +97,12 @@ def test_what_changes_alike_in_a_prompt_is_grouped_by_it(build):
     turned = [*groups[1:], groups[0]]
     expected, other = (rate_difference_interval(after, full, each) for each in (groups, turned))
     assert expected != pytest.approx(other)
-    for metric in (DetectionRate(role="plain", known_from=50), AttackSuccessRate(attack="x")):
+    every = (
+        DetectionRate(role="plain", known_from=50),
+        AttackSuccessRate(attack="x"),
+        WorstCaseSuccessRate(),
+    )
+    for metric in every:
         score = metric.score(evidence)
         assert score.interval == pytest.approx(percent(after.tolist(), groups))
         assert score.interval != pytest.approx(percent(after.tolist(), turned))
