@@ -18,7 +18,7 @@ from unlearn.metrics.metric import pair
 from unlearn.metrics.perceptual import ImageDistance
 from unlearn.metrics.robustness import AttackSuccessRate, WorstCaseSuccessRate
 from unlearn.statistics.means import mean_interval
-from unlearn.statistics.rates import rate_interval
+from unlearn.statistics.rates import rate_difference_interval, rate_interval
 
 SHORT = {"c": "church", "k": "cat", "h": "house"}
 NAN = math.nan
@@ -86,6 +86,27 @@ def test_the_difference_is_paired_within_prompts_however_the_images_lie(build):
     apart = score(range(8), [*texts[1:], texts[0]])
     assert apart.difference.value == straight.difference.value
     assert apart.difference.interval != straight.difference.interval
+
+
+def test_what_changes_alike_in_a_prompt_is_grouped_by_it(build):
+    """Two seeds a prompt, alike in each: of every model, of the difference, and under attack."""
+    groups, erased, before = list("aabbccdd"), "hhcchhcc", "cccccccc"
+    sets = {**plain(erased, before), ("attack:x", "erased"): erased}
+    evidence = world(build, sets, prompts={"plain": groups})
+    after, full = torch.tensor([0.0, 0, 1, 1, 0, 0, 1, 1]), torch.ones(8)
+    turned = [*groups[1:], groups[0]]
+    expected, other = (rate_difference_interval(after, full, each) for each in (groups, turned))
+    assert expected != pytest.approx(other)
+    every = (
+        DetectionRate(role="plain", known_from=50),
+        AttackSuccessRate(attack="x"),
+        WorstCaseSuccessRate(),
+    )
+    for metric in every:
+        score = metric.score(evidence)
+        assert score.interval == pytest.approx(percent(after.tolist(), groups))
+        assert score.interval != pytest.approx(percent(after.tolist(), turned))
+        assert score.difference.interval == pytest.approx([100 * end for end in expected])
 
 
 def test_a_warning_comes_below_what_must_be_known_and_not_at_it(build):
