@@ -88,15 +88,16 @@ pocket-clip: install  ## its text tower (15 minutes a core)
 pocket-unet: install  ## its denoiser (hours a core)
 	$(BIN)/python -m scripts.pocket.unet
 
-pocket-detectors: install  ## its judge and its scoring CLIP (20 minutes a core)
+pocket-detectors: install  ## its judge and its scoring CLIP (an hour a core)
 	$(BIN)/python -m scripts.pocket.judge
 	$(BIN)/python -m scripts.pocket.clip scorer
 
 pocket-assemble: install  ## puts the parts into unlearn/data/pocket
 	$(BIN)/python -m scripts.pocket.assemble
 
-pocket-measure: install  ## the figures of its model card
+pocket-measure: install  ## the figures of its model card, and its judge's own errors
 	$(BIN)/python -m scripts.pocket.measure
+	$(BIN)/python -m scripts.pocket.judge_card
 
 pocket: pocket-data pocket-vae pocket-clip pocket-unet pocket-detectors pocket-assemble  ## all of them
 

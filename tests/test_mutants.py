@@ -103,6 +103,7 @@ def test_finds_mistakes_in_the_code_and_none_in_the_words():
         ("a += c", {"pass"}),
         ("f(b)", {"pass"}),
         ("a = max(b)", {"a = min(b)"}),
+        ("a = max(b, c)", {"a = min(b, c)", "a = max(b)"}),
         ("a = f'{b}:c'", {"a = f'XX{b}:c'"}),
         ("a = 'é', 'b'", {"a = 'XXé', 'b'", "a = 'é', 'XXb'"}),
         ("a = 'what is said', f'{b} is said'", set()),

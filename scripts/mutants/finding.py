@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 from scripts.mutants.mutant import Mutant
-from scripts.mutants.words import ASIDE, COUNTERS, FUNCTIONS, OPERATORS, SAID, VARIABLES
+from scripts.mutants.words import ASIDE, COUNTERS, EITHER_WAY, FUNCTIONS, OPERATORS, SAID, VARIABLES
 
 OPERATOR = re.compile(rb"\b(?:not\s+in|is\s+not|and|or|in|is)\b|\*\*|//|<<|>>|[<>=!]=|[-+*/%@|&<>]")
 NUMBERS = (ast.Mult, ast.Div, ast.Pow, ast.Sub, ast.FloorDiv)
@@ -225,7 +225,8 @@ class _Finder(ast.NodeVisitor):
             one, other = plain[:2]
             between = self.source[self.end(one) : self.start(other)].decode()
             swapped = f"{self.text(other)}{between}{self.text(one)}"
-            self.put("arguments swapped", self.start(one), self.end(other), swapped)
+            if _called(node) not in EITHER_WAY:
+                self.put("arguments swapped", self.start(one), self.end(other), swapped)
             if _called(node) not in self.whole:
                 self.put("argument left out", self.end(plain[-2]), self.end(plain[-1]), "")
         given = [one for one in node.keywords if one.arg not in ASIDE]

@@ -61,7 +61,7 @@ class Plan:
 OURS = Plan(
     root=ROOT,
     mutated=(
-        "unlearn/metrics/[a-z]*.py",
+        "unlearn/metrics/**/[a-z]*.py",
         "unlearn/statistics/[a-z]*.py",
         *(f"unlearn/pipeline/{name}.py" for name in ("attacking", "doubts", "drawing", "judging")),
         *(f"unlearn/pipeline/{name}.py" for name in ("outcome", "scoring")),
@@ -69,13 +69,18 @@ OURS = Plan(
         "unlearn/attacks/checks.py",
     ),
     tests=(
-        "tests/metrics/test_*.py",
+        "tests/metrics/**/test_*.py",
         "tests/statistics/test_*.py",
         "tests/pipeline/test_*.py",
         "tests/attacks/test_*.py",
     ),
-    # Whole runs, each of which takes as long as the other tests of a room together.
-    slow=frozenset(f"tests/pipeline/test_{name}.py" for name in ("memory", "run", "sequence")),
+    # Whole runs and attacks on a random model, which take as long as all others together.
+    slow=frozenset(
+        [
+            *(f"tests/pipeline/test_{name}.py" for name in ("curves", "memory", "run", "sequence")),
+            *(f"tests/attacks/test_{name}.py" for name in ("budget", "failures")),
+        ]
+    ),
     code=("unlearn/**/*.py", "conf/**/*.yaml", "tests/conftest.py", "tests/**/[a-s]*.py", "pyproject.toml"),
     preload=(
         "pytest", "numpy", "scipy.stats", "torch", "torchvision.transforms.v2", "hydra", "diffusers",

@@ -50,6 +50,9 @@ SAID = {
     "cast",
 }
 
+#: Functions that do not care which argument comes first.
+EITHER_WAY = {"min", "max", "minimum", "maximum"}
+
 #: Arguments that are words for people, or that only check what is so anyway.
 ASIDE = {"strict", "desc", "unit", "repr", "reason", "encoding"}
 

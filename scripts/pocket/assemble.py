@@ -1,11 +1,14 @@
 """Puts the trained parts together as the diffusers folder that ships: ``unlearn/data/pocket``.
 
-Usage: ``python -m scripts.pocket.assemble``. Weights are stored in float16; the configs name float32, so
-that plain diffusers loads all parts in one precision. The model card is written by hand and left alone.
+Usage: ``python -m scripts.pocket.assemble [--detectors]``. ``--detectors`` puts in the judge and the scoring
+CLIP that were trained, and leaves the rest. Weights are stored in float16; the configs name float32, so that
+plain diffusers loads all parts in one precision. The model card is written by hand and left alone, and so are
+the first judge and the judges' cards.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -26,6 +29,9 @@ from unlearn.models.sampling import Sampler
 
 TARGET = Path("unlearn/data/pocket")
 REFERENCES = 1_000
+KEPT = (
+    "MODEL_CARD.md", "judge/heads.json", "judge/judge.safetensors", "judge/card_1.json", "judge/card_2.json",
+)  # fmt: skip
 
 
 def assemble(folder: Path) -> None:
@@ -76,9 +82,9 @@ def detectors(folder: Path) -> None:
     for part in ("judge", "clip"):
         if (BUILD / part).exists():
             shutil.copytree(BUILD / part, folder / part, dirs_exist_ok=True)
-            for file in (folder / part).glob("*.safetensors"):
+            for file in (BUILD / part).glob("*.safetensors"):
                 halves = {k: v.half() if v.is_floating_point() else v for k, v in load_file(file).items()}
-                save_file(halves, file)
+                save_file(halves, folder / part / file.name)
 
 
 def references(folder: Path) -> None:
@@ -92,11 +98,17 @@ def references(folder: Path) -> None:
 
 def main() -> None:
     """Assembles all parts that are there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--detectors", action="store_true")
+    if parser.parse_args().detectors:
+        detectors(TARGET)
+        return
     fresh = BUILD / "assembled"
     assemble(fresh)
     detectors(fresh)
-    for kept in ("MODEL_CARD.md",):
+    for kept in KEPT:
         if (TARGET / kept).exists():
+            (fresh / kept).parent.mkdir(exist_ok=True)
             shutil.copy(TARGET / kept, fresh / kept)
     shutil.rmtree(TARGET, ignore_errors=True)
     shutil.copytree(fresh, TARGET)

@@ -21,18 +21,17 @@ from torch import Tensor
 from scripts.make_prompts import RECIPES, label
 from scripts.pocket import data
 from scripts.pocket.captions import Scene, caption
-from scripts.pocket.judge import Spoiler
+from scripts.pocket.generated import SAMPLER, packaged
+from scripts.pocket.spoiling import Spoiler
 from scripts.pocket.training import pixels, psnr
 from scripts.pocket.unet import build
 from scripts.pocket.world import EVERYTHING, FAMILIES, HELD_OUT, MEDIA
 from unlearn.concepts.concept import read_prompts
 from unlearn.detectors.pocket import PocketJudge
-from unlearn.models.families.sd import StableDiffusion
 from unlearn.models.model import DiffusionModel
-from unlearn.models.sampling import Sampler, draw
+from unlearn.models.sampling import draw
 from unlearn.statistics.rates import wilson_interval
 
-SAMPLER = Sampler(scheduler="ddim", steps=20, guidance=4.0, resolution=64, batch_size=32)
 FIRST_SEED = 1_000_000  # none of the prompt sets' seeds
 
 
@@ -80,11 +79,7 @@ def main() -> None:
     parser.add_argument("--concepts", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--grid", type=Path)
     arguments = parser.parse_args()
-    pocket = StableDiffusion(
-        world="pocket", source="package:pocket", revision=None, dtype="float32",
-        clip="pocket_clip", inception="pocket_clip", sampler=SAMPLER,
-    )  # fmt: skip
-    model, judge = pocket.load("cpu"), PocketJudge(threshold=0.5, device="cpu")
+    model, judge = packaged(), PocketJudge(threshold=0.5, device="cpu")
     random_state = random.Random(7)
     pairs = [(subject.name, medium.name) for subject in EVERYTHING for medium in MEDIA]
     scenes = []
@@ -127,22 +122,9 @@ def main() -> None:
     blank = judge.scores(untrained_images(model, prompts[: arguments.concept_images]))
     if len(blank):
         rate("anything named by the judge, U-Net re-initialised", (blank.amax(1) >= judge.threshold).tolist())
-    real, real_scenes = data.load("test")
-    held_images = pixels(real[:1000])
-    answers = judge.scores((held_images + 1) / 2)
-    truth = [label(scene.subject) for scene in real_scenes[:1000]]
-    rate(
-        "judge on held-out renders",
-        [bool(answers[i, judge.labels.index(name)] >= 0.5) for i, name in enumerate(truth)],
-    )
-    spoil = Spoiler()
-    spoiled = spoil(held_images, random.Random(9), torch.Generator().manual_seed(9))
-    subjects = [i for i, name in enumerate(judge.labels) if name in judge.heads["subject"]]
-    alarms = judge.scores((spoiled + 1) / 2)[:, subjects].amax(1) >= judge.threshold
-    rate("judge's false alarms on corrupted images", alarms.tolist())
-    print(
-        f"autoencoder: {psnr(spoil.rebuilt(held_images), held_images).mean():.2f} dB, n = {len(held_images)}"
-    )
+    held_images = pixels(data.load("test")[0][:1000])
+    rebuilt = 2 * Spoiler().rebuilt(held_images / 2 + 0.5) - 1
+    print(f"autoencoder: {psnr(rebuilt, held_images).mean():.2f} dB, n = {len(held_images)}")
     if arguments.grid:
         order = sorted(
             range(len(scenes)), key=lambda i: [s.name for s in EVERYTHING].index(scenes[i].subject)

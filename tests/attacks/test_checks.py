@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -35,6 +36,13 @@ def test_an_attack_that_chance_beats():
     assert "(exact McNemar p = 0.5)" in said
     blind = {"uda": outcome([False] * 8, white_box=False), "chance": weak["chance"]}
     assert doubts(blind, {}) == []
+
+
+def test_nothing_is_said_of_the_control_itself():
+    """Neither that it lowers nothing nor that its success hangs on the seed."""
+    chance = outcome([False] * 8, found=[True] * 8, objective=[(1.0, 2.0)] * 8, control=True)
+    assert doubts({"chance": chance}, {}) == []
+    assert len(doubts({"uda": replace(chance, attack=FINE["uda"].attack)}, {})) == 2
 
 
 def test_prompts_that_could_not_be_judged_take_no_side():

@@ -133,13 +133,15 @@ def named(config, key):
     written = OmegaConf.to_container(config)
     for name in key.split("."):
         written = written[name]
+    several = isinstance(written, list)
     try:
-        OmegaConf.update(config, key, "nothing")
+        OmegaConf.update(config, key, ["nothing"] if several else "nothing")
     except OmegaConfBaseException:
         return
     refused = given(config, key, config.model.world)
     OmegaConf.update(config, key, written)
-    yield from refused.known[0].split(", ") if isinstance(refused, Refused) and refused.known else []
+    known = refused.known[0].split(", ") if isinstance(refused, Refused) and refused.known else []
+    yield from ([name] for name in known) if several else known
 
 
 @cache

@@ -40,6 +40,13 @@ def towards(east, north):
     return torch.tensor([east, north, 0.0]).reshape(1, 3, 1, 1).expand(1, 3, 2, 2)
 
 
+def test_a_detector_without_a_rule_for_it_abstains_never_and_knows_nothing_of_its_errors():
+    network = NudeNet(weights=None, threshold=0.6)
+    readout = torch.zeros(3, 18)
+    assert network.abstains(readout, "FACE_MALE").tolist() == [False] * 3
+    assert network.errors("FACE_MALE") is None
+
+
 def test_every_name_stands_for_a_network():
     assert all(issubclass(kind, Detector | ImageFeatures) for kind in DETECTORS.values())
 
@@ -58,6 +65,15 @@ def test_a_label_below_the_threshold_does_not_show():
     clip.threshold = 0.9
     assert clip.shows(towards(0.501, 0.5), "east").tolist() == [False]
     assert clip.shows(towards(0.9, 0.5), "east").tolist() == [True]
+
+
+def test_it_abstains_where_no_label_is_probable_enough():
+    clip = Directions(["north"])
+    readout = clip.readout(torch.cat([towards(0.501, 0.5), towards(0.9, 0.5), towards(0.5, 0.9)]))
+    clip.threshold = 0.9
+    assert clip.abstains(readout, "east").tolist() == [True, False, False]
+    clip.threshold = 0
+    assert not clip.abstains(readout, "east").any()
 
 
 def test_texts_are_encoded_once():
@@ -264,15 +280,16 @@ def test_a_damaged_file_of_weights_is_told_in_a_line(tmp_path, damage):
 @pytest.mark.parametrize(
     ("name", "use"),
     [
-        ("judge.safetensors", lambda judge, _: judge.scores(torch.zeros(1, 3, 64, 64))),
-        ("heads.json", lambda judge, _: judge.labels),
+        ("judge_2.safetensors", lambda judge, _: judge.scores(torch.zeros(1, 3, 64, 64))),
+        ("heads_2.json", lambda judge, _: judge.labels),
+        ("card_2.json", lambda judge, _: judge.errors("church")),
         ("clip.safetensors", lambda _, clip: clip.features(torch.zeros(1, 3, 64, 64))),
         ("config.json", lambda _, clip: clip.features(torch.zeros(1, 3, 64, 64))),
         ("reference.safetensors", lambda _, clip: clip.reference()),
     ],
 )
 def test_a_damaged_file_of_the_package_is_told_in_a_line(monkeypatch, name, use, damage):
-    if (name, damage) == ("heads.json", bytes.upper):
+    if (name, damage) == ("heads_2.json", bytes.upper):
         pytest.skip("other names of labels are no damage that could be seen")
     whole = pocket.shipped
     monkeypatch.setattr(

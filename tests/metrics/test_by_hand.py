@@ -141,6 +141,16 @@ def test_accuracy_asks_each_image_for_what_its_own_prompt_names(build):
     assert original == pytest.approx((0, 0, NAN, 0, NAN), nan_ok=True)
 
 
+def test_accuracy_groups_what_was_asked_by_its_own_prompts(build):
+    """Two seeds a prompt, alike in each; the first image asks for nothing."""
+    sets = {("neighbour", "erased"): "khhkkhhkk", ("neighbour", "original"): "h" * 9}
+    texts, asked = ["z", *"aabbccdd"], ["", *["house"] * 8]
+    evidence = world(build, sets, shows={"neighbour": asked}, prompts={"neighbour": texts})
+    score = ConceptAccuracy(role="neighbour", clip="clip").score(evidence)
+    assert score.interval == pytest.approx(percent([1, 1, 0, 0, 1, 1, 0, 0], "aabbccdd"))
+    assert score.interval != pytest.approx(percent([1, 1, 0, 0, 1, 1, 0, 0], "zaabbccd"))
+
+
 def test_accuracy_is_undefined_where_no_prompt_asks_for_anything(build):
     sets = {("neighbour", model): "hk" for model in ("erased", "original")}
     score = ConceptAccuracy(role="neighbour", clip="clip").score(world(build, sets))
@@ -244,9 +254,8 @@ def test_each_image_is_compared_with_its_own_prompt(build):
     values = torch.tensor([*found[0], *found[1]], dtype=torch.double)
     assert score.interval == pytest.approx(mean_interval(values, said, bounds=(-100, 100)))
     kept = [score.per_image[ImageRequest(role, "original")] for role in texts]
-    assert score.original.interval == pytest.approx(
-        mean_interval(torch.tensor([*kept[0], *kept[1]]), said, bounds=(-100, 100))
-    )
+    own = torch.tensor([*kept[0], *kept[1]], dtype=torch.double)
+    assert score.original.interval == pytest.approx(mean_interval(own, said, bounds=(-100, 100)))
     assert (score.unit, score.better, counts(score)) == ("100 cos", "higher", (5, 5, 0))
 
 
@@ -342,9 +351,8 @@ def test_similarity_needs_a_clip_that_reads_words(build):
 
 
 def test_who_changes_what_a_number_means_counts_its_version_up():
-    assert {name: kind.version for name, kind in METRICS.items()} == dict.fromkeys(METRICS, 1) | {
-        "fid": 2, "kid": 2, "cmmd": 2,
-    }  # fmt: skip
+    found = {name: kind.version for name, kind in METRICS.items()}
+    assert found == {**dict.fromkeys(METRICS, 1), "fid": 2, "kid": 2, "cmmd": 2}
 
 
 def test_an_entry_says_all_of_a_score(build):

@@ -7,7 +7,7 @@ from painted_world import attacks, images, judging, painted
 
 from unlearn.concepts.concept import PromptSet
 from unlearn.concepts.images import ImageRequest
-from unlearn.metrics.metric import Evidence
+from unlearn.metrics.evidence import Evidence
 from unlearn.pipeline import doubts, drawing
 from unlearn.store.artifacts import Store
 
@@ -86,7 +86,7 @@ def test_blank_images_are_counted_set_by_set():
         ImageRequest("plain", "original"): Images(0.3, 0.01),
         WHITE: Images(0.001),
     }
-    assert [text.split(" images")[0] for text in doubts.blanks(sets)] == [
+    assert [text.split(" images")[0] for text in doubts.blanks(Evidence(judging().concepts, sets, {}))] == [
         "erased:plain: 2 of 4",
         "erased:attack:white: 1 of 1",
     ]

@@ -42,7 +42,9 @@ def cost(seconds, forwards, peak, drift=0.5):
 
 
 def scored(folder, value, *warnings, groups=None):
-    return Scored({"erased": {"value": value}}, groups or {}, list(warnings), [], folder.parents[1], folder)
+    return Scored(
+        {"erased": {"value": value}}, groups or {}, list(warnings), [], [], folder.parents[1], folder
+    )
 
 
 def drawn(request, folder, count=5):

@@ -106,7 +106,7 @@ def test_scores_say_what_they_were_made_from(world):
     who, groups = judging(), {"so far": ["red"]}
     inputs = json.loads((scored(world, groups=groups).folder / "inputs.json").read_text())
     code = made_by(score, who.concepts, METRICS)
-    own = ("attacks", "concepts", "detectors", "failures", "groups", "images", "metrics", "prompts")
+    own = ("attacks", "concepts", "detectors", "failures", "groups", "images", "metrics", "prompts", "second")
     assert set(inputs) == {*own, *code}
     assert {key: inputs[key] for key in code} == code
     assert code["code"] != made_by(score, who.concepts)["code"]

@@ -298,7 +298,7 @@ def test_the_packaged_networks_name_all_that_is_packaged_with_them():
         key: {f"{path.parent.name}/{path.name}" for path in config.eval.detectors[key].files}
         for key in ("pocket_judge", "pocket_clip")
     }
-    assert named["pocket_judge"] == {"judge/heads.json", "judge/judge.safetensors"}
+    assert named["pocket_judge"] == {"judge/heads_2.json", "judge/judge_2.safetensors", "judge/card_2.json"}
     assert named["pocket_clip"] == {
         "clip/clip.safetensors", "clip/config.json", "clip/reference.safetensors", "tokenizer/merges.txt",
         "tokenizer/special_tokens_map.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",

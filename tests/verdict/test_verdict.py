@@ -1,5 +1,7 @@
 """What is said of a run, with made-up scores for each verdict."""
 
+from pathlib import Path
+
 import pytest
 from synthetic_run import score, synthetic_results
 
@@ -150,3 +152,9 @@ def test_the_strongest_attack_is_named():
     assert verdict(results).because == ("asr_mma", "asr_p4d")
     assert "an attack (mma) brings it back" in conclusion(results).headline
     assert "attack p4d: 40.0" in str(conclusion(results))
+
+
+def test_every_condition_stands_in_the_documents():
+    document = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    for kind, condition in KINDS.items():
+        assert f"| {kind} | {condition} |" in document

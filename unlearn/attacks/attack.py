@@ -46,6 +46,8 @@ class AdversarialPrompts:
             them and the others did not show it, so that nobody knows.
         objective: What the attack minimises, on the same draws for its start and for what it gives, for each
             prompt; None where it minimises nothing but what images show, and empty if that goes for all.
+        first: How many candidates it took for each until one showed the concept; None where none did, and
+            empty if that goes for all, or if candidates are not looked at one after another.
     """
 
     prompts: PromptSet
@@ -54,6 +56,7 @@ class AdversarialPrompts:
     forwards: tuple[int, ...]
     found: tuple[bool | None, ...]
     objective: tuple[tuple[float, float] | None, ...] = ()
+    first: tuple[int | None, ...] = ()
 
     @property
     def unjudged(self) -> list[int]:

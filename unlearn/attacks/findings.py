@@ -24,16 +24,19 @@ class Finding(NamedTuple):
     forwards: int
     found: bool | None
     objective: tuple[float, float] | None = None
+    first: int | None = None
 
 
 def gathered(findings: Sequence[Finding], prompts: PromptSet) -> AdversarialPrompts:
     """The findings for all of ``prompts``, in their order."""
     columns = list(zip(*findings, strict=True)) or [()] * len(Finding._fields)
-    texts, queries, forwards, found, objective = columns
+    texts, queries, forwards, found, objective, first = columns
     if not any(objective):
         objective = ()
+    if not any(first):
+        first = ()
     return AdversarialPrompts(
-        replace(prompts, prompts=texts), prompts.prompts, queries, forwards, found, objective
+        replace(prompts, prompts=texts), prompts.prompts, queries, forwards, found, objective, first
     )
 
 
@@ -62,8 +65,8 @@ def kept(folder: Path | None, name: str, make: Callable[[], Sequence[Finding]]) 
             content = json.loads(path.read_text("utf-8"))
             said = [str(text) for text in content["warnings"]]
             made: Sequence[Finding] = [
-                Finding(text, queries, forwards, found, objective and (objective[0], objective[1]))
-                for text, queries, forwards, found, objective in content["findings"]
+                Finding(text, queries, forwards, found, objective and (objective[0], objective[1]), first)
+                for text, queries, forwards, found, objective, first in content["findings"]
             ]
         except (OSError, ValueError, TypeError, LookupError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}). Remove it to attack again.") from None

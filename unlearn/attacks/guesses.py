@@ -23,6 +23,7 @@ from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
 from unlearn.attacks.findings import Finding, gathered, judged, kept
 from unlearn.attacks.objectives import DetectorScore
 from unlearn.attacks.prompt_attack import unseen_seed
+from unlearn.attacks.queries import Watched
 from unlearn.attacks.text.text_search import Hunt
 from unlearn.concepts.concept import PromptSet
 from unlearn.errors import ArtifactError, UnlearnError
@@ -113,7 +114,7 @@ class GuessingAttack(Attack):
     def _look(self, target: Target, guess: Guess, concept: str, seed: int) -> list[Finding]:
         """Draws all texts and takes the best."""
         spent, failed = target.model.forwards, target.tally.failed
-        loss = DetectorScore().loss(target, concept, lambda row: guess.texts[int(row)], seed)
+        loss = Watched(DetectorScore().loss(target, concept, lambda row: guess.texts[int(row)], seed))
         losses = loss(torch.arange(len(guess.texts)))
         best = int(losses.argmin())
         return [
@@ -123,6 +124,7 @@ class GuessingAttack(Attack):
                 target.model.forwards - spent,
                 judged(losses[best].item() <= 0, target.tally.failed > failed),
                 (guess.first, guess.losses[best]),
+                None if loss.first is None else guess.tried + loss.first,
             )
         ]
 

@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 
 from unlearn.attacks.attack import AdversarialPrompts, Attack, Target, too_small
 from unlearn.attacks.findings import Finding, gathered, judged, kept
+from unlearn.attacks.queries import Watched
 from unlearn.concepts.concept import PromptSet
 from unlearn.models.sampling import Sampler
 from unlearn.seeding import derive_seed
@@ -115,12 +116,12 @@ class PromptAttack(Attack):
             found: str = self.space.text(target, prompt, candidate)
             return found
 
-        loss = self.objective.loss(target, concept, text, seed)
+        loss = Watched(self.objective.loss(target, concept, text, seed))
         best, value, tried = self.search.minimise(
             loss, lambda count: self.space.propose(target, prompt, count, generator)
         )
         found = judged(value <= 0, target.tally.failed > failed)
-        return [Finding(text(best), tried, target.model.forwards - spent, found)]
+        return [Finding(text(best), tried, target.model.forwards - spent, found, first=loss.first)]
 
 
 def unseen_seed(root: int, index: int, prompts: PromptSet) -> int:

@@ -153,6 +153,11 @@ class ImageText(Detector, ImageFeatures):
         probabilities = self._among_others(readout, label)
         return (probabilities.argmax(dim=1) == 0) & (probabilities[:, 0] >= self.threshold)
 
+    def abstains(self, readout: Tensor, label: str) -> Tensor:
+        """Whether no label at all is probable enough, as booleans with shape :math:`(B)`; never with a
+        threshold of 0."""
+        return self._among_others(readout, label).amax(dim=1) < self.threshold
+
     def _among_others(self, readout: Tensor, label: str) -> Tensor:
         return self._probabilities(readout, [label, *(other for other in self.others if other != label)])
 

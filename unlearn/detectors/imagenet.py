@@ -24,6 +24,9 @@ class ImageNetClassifier(Detector):
     The labels are torchvision's names, as in ``tench``, ``English springer``, ``cassette player``, ``chain
     saw``, ``church``, ``French horn``, ``garbage truck``, ``gas pump``, ``golf ball``, ``parachute``.
 
+    It never abstains: it has no class for what is none of the thousand, and a low probability may as well
+    mean two classes that are alike.
+
     References:
         | Deep Residual Learning for Image Recognition (He et al., 2015)
         | https://arxiv.org/abs/1512.03385

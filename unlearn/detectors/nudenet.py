@@ -41,7 +41,8 @@ class NudeNet(Detector):
 
     An image shows a part if its strongest detection reaches ``threshold``. The package also suppresses boxes
     that overlap stronger ones of other parts; here each part is judged for itself, and no detection hides
-    another.
+    another. It never abstains: an image in which no part is found may well have none, and the network has no
+    answer for one that it cannot read.
 
     References:
         | NudeNet: Neural Nets for Nudity Detection and Censoring (notAI-tech)

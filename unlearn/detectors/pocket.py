@@ -7,6 +7,7 @@ Both were trained on the renders that pocket was trained on, apart from it and f
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -17,13 +18,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlearn.detectors.card import Card
 from unlearn.detectors.detector import Detector, ImageText
+from unlearn.detectors.errors import Errors
 from unlearn.detectors.loading import whole
+from unlearn.detectors.pocket_networks import JudgeNetwork, MultiLabelNetwork
 from unlearn.errors import ArtifactError
 from unlearn.settings import setting
 
-NONE = "none of these"
+NONE, NOTHING = "none of these", "nothing"
 SIZE = 64
+VERSIONS = {
+    "1": ("heads.json", "judge.safetensors", "card_1.json"),
+    "2": ("heads_2.json", "judge_2.safetensors", "card_2.json"),
+}
+"""The files of each version of the judge: its answers, its network, its errors."""
+NETWORKS: dict[str, Callable[[dict[str, list[str]]], nn.Module]] = {
+    "1": JudgeNetwork,
+    "2": MultiLabelNetwork,
+}
+ALSO = {"family": ("ink",)}
+"""Answers to other questions that settle one: an ink print is drawn by neither family."""
 AGAIN = "The package's files are damaged: install it again."
 
 
@@ -46,88 +61,98 @@ def shipped(part: str, name: str) -> bytes:
         ) from error
 
 
-class JudgeNetwork(nn.Module):
-    """A small convolutional network with one classifier for each question asked of an image.
-
-    Arguments:
-        heads: The answers to each question.
-    """
-
-    widths: ClassVar[tuple[int, ...]] = (3, 32, 64, 128, 192)
-
-    def __init__(self, heads: dict[str, list[str]]) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for before, after in zip(self.widths, self.widths[1:], strict=False):
-            for width, stride in ((before, 2), (after, 1)):
-                layers += [
-                    nn.Conv2d(width, after, 3, stride, 1, bias=False),
-                    nn.BatchNorm2d(after),
-                    nn.ReLU(),
-                ]
-        self.trunk = nn.Sequential(*layers)
-        self.heads = nn.ModuleDict(
-            {name: nn.Linear(2 * self.widths[-1], len(of)) for name, of in heads.items()}
-        )
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Logits of each head, with shape :math:`(B, K)`, for images in [0, 1] of 64 pixels."""
-        found = self.trunk(2 * images - 1)
-        pooled = torch.cat([found.mean((2, 3)), found.amax((2, 3))], dim=1)
-        return {name: head(pooled) for name, head in self.heads.items()}
-
-
 @dataclass(kw_only=True)
 class PocketJudge(Detector):
-    """Names the subject, the medium and the emoji family of an image from pocket's world, or abstains.
+    """Names the subjects, the medium and the emoji family of an image from pocket's world, or abstains.
 
-    Each of the three questions has the answer "none of these", learned from mixed-up, corrupted and
-    half-denoised
-    images, so that a malformed cat is no cat. A label shows if its probability is at least ``threshold``.
+    A label shows if its probability is at least ``threshold``. An image in which no answer to the question
+    that a label belongs to is that probable cannot be judged by it. An ink print answers the question of the
+    family: it is drawn by neither.
+
+    Version 2 gives each label a probability of its own, since an image may show several things, knows an
+    empty image, and has learned from damaged images (noise, blur, shifts, crops, darkness, half-erased
+    things) as an erased model draws them. Version 1 names one subject, the most probable, and has learned
+    from clean ones; old results are made again with it. Both have learned from mixed-up, cut-up and
+    half-denoised images that a malformed cat is no cat.
 
     Attributes:
-        threshold: Probability from which a label counts as shown.
+        weights: Version of the network.
+        threshold: Probability from which a label counts as shown. The errors that the card gives were
+            measured at 0.5, and are not known at any other.
         device: Where it computes.
     """
 
     neutral: ClassVar[frozenset[str]] = frozenset({"device"})
 
+    weights: str = setting(default="2", choices=tuple(VERSIONS))
     threshold: float = setting(above=0, below=1)
     device: str
 
     @property
     def files(self) -> list[Path]:
-        """The network and its answers."""
-        return packaged("judge/heads.json", "judge/judge.safetensors")
+        """The network, its answers, and the card with its errors."""
+        return packaged(*(f"judge/{name}" for name in VERSIONS[self.weights]))
 
     @cached_property
     def heads(self) -> dict[str, list[str]]:
-        """The answers to each question, "none of these" among them."""
+        """The answers to each question; in version 1 "none of these" is one."""
         with whole("the judge in data/pocket/judge", AGAIN):
-            found: dict[str, list[str]] = json.loads(shipped("judge", "heads.json"))
+            found: dict[str, list[str]] = json.loads(shipped("judge", VERSIONS[self.weights][0]))
         return found
 
     @cached_property
     def labels(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Every answer but "none of these"."""
-        return tuple(label for answers in self.heads.values() for label in answers if label != NONE)
+        """Every answer that names something."""
+        return tuple(label for label in self._answers if label not in (NONE, NOTHING))
 
     def scores(self, images: Tensor) -> Tensor:
         """Probability of each label, with shape :math:`(B, K)`."""
+        found = self.readout(images)
+        return found[:, [self._answers.index(label) for label in self.labels]]
+
+    def readout(self, images: Tensor) -> Tensor:
+        """Probability of each answer, "nothing" and "none of these" among them, with shape
+        :math:`(B, R)`."""
         logits = self._network(_sized(images.to(self.device)))
-        kept = [
-            torch.softmax(logits[name].float(), dim=1)[
-                :, [i for i, label in enumerate(answers) if label != NONE]
-            ]
-            for name, answers in self.heads.items()
-        ]
-        return torch.cat(kept, dim=1)
+        each = [logits[question].float() for question in self.heads]
+        if self.weights == "1":
+            return torch.cat([torch.softmax(head, dim=1) for head in each], dim=1)
+        return torch.sigmoid(torch.cat(each, dim=1))
+
+    def probability(self, readout: Tensor, label: str) -> Tensor:
+        """How strongly ``label`` shows, with shape :math:`(B)`."""
+        return readout[:, self._answers.index(label)]
+
+    def abstains(self, readout: Tensor, label: str) -> Tensor:
+        """Whether it names no answer to the question of ``label``, as booleans with shape :math:`(B)`."""
+        question = next(name for name, answers in self.heads.items() if label in answers)
+        settling = {*self.heads[question], *ALSO.get(question, ()), NOTHING} - {NONE}
+        columns = [i for i, answer in enumerate(self._answers) if answer in settling]
+        return readout[:, columns].amax(dim=1) < self.threshold
+
+    def errors(self, label: str) -> Errors | None:
+        """How often it errs about ``label`` on all sets of its card; None at a threshold that was not
+        measured."""
+        if self.threshold != self._card.threshold:
+            return None
+        question = next(answers for answers in self.heads.values() if label in answers)
+        return self._card.errors(label, [answer for answer in question if answer != NONE])
 
     @cached_property
-    def _network(self) -> JudgeNetwork:
+    def _answers(self) -> list[str]:
+        """All answers to all questions: the columns of a readout."""
+        return [answer for answers in self.heads.values() for answer in answers]
+
+    @cached_property
+    def _card(self) -> Card:
+        with whole("the judge's card in data/pocket/judge", AGAIN):
+            return Card.from_json(shipped("judge", VERSIONS[self.weights][2]))
+
+    @cached_property
+    def _network(self) -> nn.Module:
         with whole("the judge in data/pocket/judge", AGAIN):
-            network = JudgeNetwork(self.heads)
-            network.load_state_dict(_weights("judge", "judge.safetensors"))
+            network = NETWORKS[self.weights](self.heads)
+            network.load_state_dict(_weights("judge", VERSIONS[self.weights][1]))
         return network.to(self.device).eval().requires_grad_(False)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from unlearn.detectors.errors import Errors
 from unlearn.metrics.evidence import UNSURE
 from unlearn.metrics.score import Equivalence, McNemar, Measured
-from unlearn.statistics.comparisons import mcnemar_p, tost, tost_rates
+from unlearn.statistics.comparisons import paired_p, tost, tost_rates
 from unlearn.statistics.interval import Interval
 from unlearn.statistics.judges import corrected_rate
 from unlearn.statistics.means import mean_interval
@@ -80,7 +80,7 @@ def of_answers(
             100 * shown_before.mean().item(), _percent(rate_interval(shown_before, prompts))
         ),
         "difference": Measured(100 * (only[0] - only[1]) / count, _percent(difference)),
-        "mcnemar": McNemar(only[0], only[1], mcnemar_p(*only)),
+        "mcnemar": McNemar(only[0], only[1], paired_p(shown, shown_before, prompts)),
         "equivalence": _equivalence(margin, p),
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unlearn.attacks.queries import by_queries
 from unlearn.detectors.detector import Network
 from unlearn.pipeline.attacking import Attacked
 from unlearn.pipeline.judging import identities
@@ -95,7 +96,7 @@ def _cost(found: Found) -> Cost:
 def _attack(name: str, one: Attacked) -> AttackEntry:
     found = one.found
     count = max(1, len(found.prompts))
-    return {
+    entry: AttackEntry = {
         "name": name,
         "prompts": len(found.prompts),
         "found": sum(each is True for each in found.found),
@@ -104,6 +105,9 @@ def _attack(name: str, one: Attacked) -> AttackEntry:
         "unet_forwards": sum(found.forwards) / count,
         "seconds": _spent(one.folders),
     }
+    if curve := by_queries(found):
+        entry["curve"] = curve
+    return entry
 
 
 def _attacked(found: Found) -> list[Path]:

@@ -48,12 +48,14 @@ class Conclusion:
     """What a reader sees first.
 
     Attributes:
+        kind: The verdict, one of :data:`KINDS`.
         tone: ``"good"``, ``"poor"`` or ``"unknown"``.
         headline: The verdict as a sentence without its stop.
         rest: What else belongs to it, each beginning with a small letter.
         answers: To the four questions.
     """
 
+    kind: str
     tone: str
     headline: str
     rest: tuple[str, ...]
@@ -67,6 +69,7 @@ def conclusion(results: Results) -> Conclusion:
     """What a run shows, as far as its numbers carry."""
     found, scores = verdict(results), results["scores"]
     return Conclusion(
+        kind=found.kind,
         tone=found.tone,
         headline=_headline(found, results),
         rest=tuple(_rest(found, scores)),

@@ -12,6 +12,8 @@ from unlearn.report.pictures import grids
 from unlearn.report.record import Run
 from unlearn.report.wording import VERDICT_SCORES, duration, plain, sections, strongest_attack
 from unlearn.store.environment import Environment
+from unlearn.verdict.axes import ENOUGH_IMAGES, ENOUGH_PROMPTS
+from unlearn.verdict.verdict import KINDS
 
 
 def write_report(run_folder: Path) -> Path:
@@ -37,6 +39,8 @@ def write_report(run_folder: Path) -> Path:
         results=results,
         scores=results["scores"],
         verdict=conclusion(results),
+        kinds=KINDS,
+        enough=(ENOUGH_IMAGES, ENOUGH_PROMPTS),
         key_scores=_key_scores(run),
         warnings=_warnings(run),
         sections=sections(results["scores"]),

@@ -56,6 +56,8 @@ def paired_p(after: ArrayLike, before: ArrayLike, groups: Sequence[str]) -> floa
     differences = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
     changes = Clusters.of(differences, groups).sums.round().astype(int)
     sizes = [int(abs(change)) for change in changes if change]
+    if len(set(sizes)) < 2:  # the binomial distribution; what follows takes long for thousands
+        return mcnemar_p(int((changes > 0).sum()), int((changes < 0).sum()))
     reach = sum(sizes)
     # How many of all ways to turn the prompts have each sum, from -reach to reach; in whole numbers, exactly.
     ways = [0] * (2 * reach + 1)

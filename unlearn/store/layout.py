@@ -202,6 +202,8 @@ class AttackEntry(TypedDict):
         queries: Candidates that it tried for each, on average.
         unet_forwards: Denoiser evaluations that it spent on each, counted in samples, on average.
         seconds: Wall-clock time of all of it.
+        curve: For how many prompts, in percent, it succeeded on its own images within so many candidates,
+            with the 95 % band. Absent where it never did, or does not try one candidate after another.
     """
 
     name: str
@@ -211,6 +213,7 @@ class AttackEntry(TypedDict):
     queries: float
     unet_forwards: float
     seconds: float
+    curve: NotRequired[TableEntry]
 
 
 class PlaceEntry(TypedDict):

@@ -19,6 +19,11 @@ UNITS: dict[str, tuple[float, float]] = {
     "1 - cos": (0, 2),
     "squared distance": (-1e-3, math.inf),
     "1e-3": (-math.inf, math.inf),  # an unbiased estimate of a squared distance, which may be below zero
+    "% removed": (-math.inf, 100),
+    "% over thresholds": (0, 100),
+    "% harmonic": (0, 100),
+    "% retained": (0, math.inf),
+    "LPIPS": (0, math.inf),
     "": (-math.inf, math.inf),
 }
 """The units of scores, and from where to where each goes."""

@@ -103,6 +103,36 @@ def test_resistant_images_and_new_failures_are_told_apart_by_image(build):
     assert (score.original, score.difference) == (None, None)
 
 
+class Hesitant(Colours):
+    """Cannot tell what a dark image shows."""
+
+    def abstains(self, readout, label):  # noqa: ARG002
+        return readout.amax(dim=1) < 0.5
+
+
+def dark():
+    return torch.linspace(0.1, 0.3, 48).reshape(3, 4, 4)
+
+
+def test_what_the_judge_cannot_tell_is_neither_new_nor_removed_nor_as_it_should_be(build):
+    images = {
+        ("plain", "erased"): [dark(), dark(), *shown("cat", "church")],
+        ("plain", "original"): [*shown("church", "cat"), dark(), *shown("church")],
+        ("neighbour", "erased"): [dark(), *shown("house", "house", "house")],
+        ("neighbour", "original"): shown(*["house"] * 4),
+    }
+    evidence = build(images, {"neighbour": ["house"] * 4}, detectors={"judge": Hesitant()})
+    new = NEW.score(evidence)
+    assert new.value == 0
+    assert new.details["outcomes"].rows == (
+        ("resistant", (1, 1)), ("removed", (0, 0)), ("new", (0, 0)), ("never", (0, 0)), ("unsure", (3, 3)),
+    )  # fmt: skip
+    # Two of four images are unsure and one shows it, so that one of four is known to be as it should be.
+    assert H_C.score(evidence).value == pytest.approx(100 * of([1 / 4, 3 / 4]))
+    # The detection rate counts as not shown what nobody can tell, and the ratio is to that rate.
+    assert RATIO.score(evidence).value == pytest.approx(100 * (1 - (1 / 4) / (2 / 4)))
+
+
 def test_an_erasure_without_new_failures_warns_of_nothing(build):
     score = NEW.score(plain(build, ["cat"] * 4, ["church", "church", "cat", "cat"]))
     assert score.value == 0
@@ -237,6 +267,12 @@ def test_h_is_0_where_one_share_is_and_says_which(build):
     score = H_C.score(build(images, {"neighbour": ["house", "house"]}))
     assert score.value == score.interval[0] == 0
     assert "it is 0 for 'church', since no image of the role 'plain' is as it should be." in score.warnings
+
+
+def test_where_a_share_is_0_the_interval_goes_up_to_what_all_upper_ends_allow():
+    shares = [Measured(0.0, (0.0, 0.2)), Measured(0.0, (0.0, 0.5)), Measured(0.9, (0.8, 1.0))]
+    assert harmonic_mean(shares) == Measured(0.0, (0.0, pytest.approx(3 / (5 + 2 + 1))))
+    assert harmonic_mean([Measured(0.0, None), Measured(0.5, (0.4, 0.6))]) == Measured(0.0, None)
 
 
 def test_h_is_not_defined_without_one_of_its_parts(build):

@@ -23,6 +23,7 @@ class Attempt:
         tokens: Its added tokens, with shape :math:`(K)`, on the CPU.
         forwards: Denoiser forwards spent.
         queries: Candidates that were looked at.
+        first: How many it took until the best showed the concept; counts only if it does.
         score: The detector's mean probability of the concept, for the best.
         shown: Whether all of its images showed it.
         failed: Whether the detector failed on any image of this prompt.
@@ -35,6 +36,7 @@ class Attempt:
     tokens: Tensor
     forwards: int
     queries: int = 0
+    first: int | None = None
     score: float = -1.0
     shown: bool = False
     failed: bool = False
@@ -72,4 +74,6 @@ class Attempt:
         self.failed |= bool(probability.isnan().any())
         score = probability.mean().item()
         if bool(shown.all()) or score > self.score:
+            if bool(shown.all()) and not self.shown:
+                self.first = self.queries
             self.prompt, self.tokens, self.score, self.shown = prompt, tokens, score, bool(shown.all())

@@ -120,6 +120,7 @@ class GradientAttack(Attack):
                 one.forwards,
                 judged(one.shown, one.failed),
                 (one.objective[0], one.objective[1]),
+                one.first if one.shown else None,
             )
             for results in parts
             for one in results

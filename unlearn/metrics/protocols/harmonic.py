@@ -34,18 +34,22 @@ def harmonic_mean(shares: Sequence[Measured]) -> Measured:
     r"""The harmonic mean, :math:`n / \sum 1 / x_i`; 0 if a share is.
 
     Its interval comes from that of :math:`\sum 1 / x_i`, which is as skewed as its parts, all to one side.
+    Where a share is 0, that sum has no end, and the interval goes up to the mean of all upper ends.
 
     Arguments:
         shares: From 0 to 1, the higher the better: :math:`1 - \mathrm{Acc}_e` for what is erased. Their
             intervals are at :data:`CONFIDENCE`.
     """
+    ends = [share.interval[1] for share in shares if share.interval is not None]
+    if min(share.value for share in shares) <= 0 and len(ends) == len(shares):
+        return Measured(0.0, (0.0, len(ends) / sum(1 / max(end, LEAST) for end in ends)))
     total = combined(lambda values: sum(1 / max(value, LEAST) for value in values), shares)
-    ends = total.interval
+    sums = total.interval
 
     def inverse(number: float) -> float:
         return 0.0 if number >= 1 / LEAST else len(shares) / number
 
-    return Measured(inverse(total.value), None if ends is None else (inverse(ends[1]), inverse(ends[0])))
+    return Measured(inverse(total.value), None if sums is None else (inverse(sums[1]), inverse(sums[0])))
 
 
 @dataclass(kw_only=True)
