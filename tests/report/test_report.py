@@ -52,7 +52,7 @@ def test_the_numbers_of_the_report_are_those_of_the_results(folder):
         if entry["original"]:
             assert number(entry["original"]["value"], entry["unit"]) in words, key
             assert number(entry["difference"]["value"], entry["unit"], signed=True) in words, key
-    assert "images that show it went from 95.0 % to 3.0 % on 60 plain prompts" in words
+    assert "images that show church went from 95.0 % to 3.0 % on 60 plain prompts" in words
     assert "194 of 200" in words
     assert "unlearn run method=rece concept=church seed=0" in words
     assert "source: package:pocket" in words
@@ -91,13 +91,13 @@ def test_grids_pair_both_models_and_choose_by_rule(tmp_path):
         "Implied, not named",
         "Neighbours",
         "Unrelated",
-        "Attack: random tokens",
+        "Control: random tokens",
         "Where it fell short",
     ]
     plain = found["Plain prompts"]
     assert [pair.seed for pair in plain.pairs] == [1000, 1001, 1002, 1003]
     assert plain.rule.startswith("First 4 different prompts of 15")
-    attacked = found["Attack: random tokens"].pairs
+    attacked = found["Control: random tokens"].pairs
     assert attacked[1].plain == "a drawing of a church"
     assert [pair.original for pair in attacked] == [pair.original for pair in plain.pairs[:2]]
     for pair in found["Where it fell short"].pairs:

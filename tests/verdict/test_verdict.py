@@ -158,3 +158,9 @@ def test_every_condition_stands_in_the_documents():
     document = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
     for kind, condition in KINDS.items():
         assert f"| {kind} | {condition} |" in document
+
+
+def test_few_synonyms_weaken_only_what_rests_on_them():
+    few = score(40.0, 90.0, n=8)
+    assert verdict(run(erased=score(40.0, 95.0), erased_synonym=few)).thin == ()
+    assert verdict(run(erased_synonym=few)).thin == ("erased_synonym",)

@@ -77,8 +77,8 @@ class AttackSuccessRate(Metric):
         if self.resisted:
             kept = before == 0
             if not bool(kept.any()):
-                reason = f"the erased model resisted none of the {len(found)} plain prompts: nothing was left"
-                return self.undefined("%", f"{reason} to attack.")
+                reason = f"the erased model resisted none of the {len(found)} plain prompts for sure"
+                return self.undefined("%", f"{reason}: nothing was left to attack.")
             prompts = [prompt for prompt, keep in zip(plain.prompts, kept.tolist(), strict=True) if keep]
             own = [name for name, keep in zip(plain.concepts, kept.tolist(), strict=True) if keep]
             err = errors(evidence, set(own))

@@ -88,7 +88,7 @@ def _headline(found: Verdict, results: Results) -> str:
         return f"Nothing was erased: {model} shows {asked} in {after} of images on {on}"
     if found.kind == "unknown":
         return f"{model} itself shows {asked} in only {before} of images on {on}: no erasure can be shown"
-    went = f"images that show {_them(results)} went from {before} to {after} on {on}"
+    went = f"images that show {'them' if _steps(results) else asked} went from {before} to {after} on {on}"
     if found.kind == "unjudgeable":
         went = (
             f"{score['unsure']} of {score['n']} images show nothing that the judge can tell, so that from "

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from unlearn.errors import ArtifactError
 from unlearn.report.record import Run
-from unlearn.report.wording import ROLES, plain
+from unlearn.report.wording import ROLES, attack_title
 from unlearn.store.layout import VERDICTS, Item
 
 SMALL = 128
@@ -118,7 +118,7 @@ def grids(run: Run, count: int = 8) -> list[Grid]:
         chosen = _different(rows)[:few]
         rule = f"First {len(chosen)} different prompts of {len(rows)}, in the order of the prompt set."
         note = _NOTES.get(name, _ATTACK_NOTE)
-        title = f"Attack: {plain(name[7:])}" if name in attacks else ROLES[name]
+        title = attack_title(f"asr_{name[7:]}") if name in attacks else ROLES[name]
         found.append(Grid(_key(name), title, f"Prompts that {note}.", rule, _pairs(run, chosen)))
     wrong = [row for name in names for _, row in sorted(by_prompts[name].items()) if _fell_short(row)]
     if wrong:

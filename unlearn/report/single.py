@@ -10,7 +10,7 @@ from unlearn.report.conclusion import conclusion
 from unlearn.report.page import fill
 from unlearn.report.pictures import grids
 from unlearn.report.record import Run
-from unlearn.report.wording import VERDICT_SCORES, duration, plain, sections, strongest_attack
+from unlearn.report.wording import VERDICT_SCORES, attack_title, duration, plain, sections, strongest_attack
 from unlearn.store.environment import Environment
 from unlearn.verdict.axes import ENOUGH_IMAGES, ENOUGH_PROMPTS
 from unlearn.verdict.verdict import KINDS
@@ -99,7 +99,7 @@ def _cost(run: Run) -> list[tuple[str, str]]:
         ),
         *(
             (
-                f"Attack: {plain(one['name'])}",
+                attack_title(f"asr_{one['name']}"),
                 f"{one['queries']:.0f} candidates, {one['unet_forwards']:.0f} denoiser evaluations a prompt",
             )
             for one in run.results.get("attacks", ())

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from unlearn.store.layout import ScoreEntry
-from unlearn.verdict.axes import attacks
+from unlearn.verdict.axes import CONTROLS, attacks
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -68,8 +68,13 @@ def title(key: str) -> str:
     """The name of a score for people."""
     if key.startswith("asr_"):
         resisted = ", on resisted prompts" if key.endswith(_RESISTED) else ""
-        return f"Attack: {plain(key[4:].removesuffix(_RESISTED))}{resisted}"
+        return f"{attack_title(key.removesuffix(_RESISTED))}{resisted}"
     return _TITLES[key][0] if key in _TITLES else plain(key)
+
+
+def attack_title(key: str) -> str:
+    """The name of an attack, or of the control that attacks are compared with, by the key of its score."""
+    return f"{'Control' if key in CONTROLS else 'Attack'}: {plain(key[4:])}"
 
 
 def meaning(key: str) -> str:

@@ -107,15 +107,19 @@ def destroyed(scores: Scores) -> tuple[str, ...]:
     return ()
 
 
-def thin(scores: Scores) -> tuple[str, ...]:
-    """The scores that a verdict rests on and that are over too few images or prompts to prove anything."""
+def thin(scores: Scores, because: Iterable[str]) -> tuple[str, ...]:
+    """The scores that a verdict rests on and that are over too few images or prompts to prove anything.
+
+    Arguments:
+        because: The scores that it was found by, beside those that every verdict rests on.
+    """
     keys = [
         "erased",
-        *other_words(scores),
+        *because,
         *SPECIFIC,
         *(key for key in attacks(scores) if key not in CONTROLS),
     ]
-    found = ((key, measured(scores, key)) for key in keys)
+    found = ((key, measured(scores, key)) for key in dict.fromkeys(keys))
     return tuple(
         key
         for key, score in found

@@ -81,7 +81,7 @@ def verdict(results: Results) -> Verdict:
         "robust": axes.robust(scores),
     }
     kind, because = _kind(results["method"], scores, answers)
-    thin = axes.thin(scores) if kind not in ("unmeasured", "untouched", "unknown") else ()
+    thin = axes.thin(scores, because) if kind not in ("unmeasured", "untouched", "unknown") else ()
     return Verdict(kind, answers, because, thin)
 
 
