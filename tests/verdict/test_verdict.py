@@ -147,6 +147,12 @@ def test_the_first_screen_answers_four_questions():
     assert "the judge cannot tell what 2 of 60 images show (with them, at most 8.4" in str(said)
 
 
+def test_no_answer_is_sure_over_few_images():
+    answers = conclusion(run(erased=GOOD["erased"] | {"n": 8})).answers
+    assert (answers[0].state, answers[0].said) == ("undecided", "an indication: yes")
+    assert (answers[1].state, answers[1].said) == ("yes", "yes")
+
+
 def test_the_strongest_attack_is_named():
     results = run(asr_p4d=score(40.0, 95.0), asr_mma=score(70.0, 95.0))
     assert verdict(results).because == ("asr_mma", "asr_p4d")

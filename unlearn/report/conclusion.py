@@ -32,7 +32,7 @@ class Answer:
 
     Attributes:
         question: It, with its mark.
-        state: As in :class:`Axis`.
+        state: As in :class:`Axis`; undecided where a yes or no is over too few images.
         said: The answer in a word or two.
         numbers: What it rests on.
     """
@@ -73,7 +73,7 @@ def conclusion(results: Results) -> Conclusion:
         tone=found.tone,
         headline=_headline(found, results),
         rest=tuple(_rest(found, scores)),
-        answers=tuple(_answer(name, axis, scores) for name, axis in found.axes.items()),
+        answers=tuple(_answer(name, axis, scores, found.thin) for name, axis in found.axes.items()),
     )
 
 
@@ -180,9 +180,11 @@ def _told(found: Verdict) -> tuple[str, ...]:
     return found.because if found.kind == "destroyed" else ()
 
 
-def _answer(name: str, axis: Axis, scores: Scores) -> Answer:
+def _answer(name: str, axis: Axis, scores: Scores, thin: tuple[str, ...]) -> Answer:
     keys = axis.scores or tuple(key for key in ASKED.get(name, ()) if measured(scores, key))
     numbers = tuple(f"{_lower(key)} {_change(scores[key])}" for key in keys)
+    if axis.state in ("yes", "no") and set(axis.scores) & set(thin):
+        return Answer(QUESTIONS[name], "undecided", f"an indication: {axis.state}", numbers)
     return Answer(QUESTIONS[name], axis.state, ANSWERS[axis.state], numbers)
 
 
