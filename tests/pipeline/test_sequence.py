@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from painted_world import concepts
 from tiny_checkpoint import assert_untouched, state
 
 import unlearn
-from unlearn.concepts.concept import ConceptSet, PromptSet
+from unlearn.concepts.concept import PromptSet
 from unlearn.concepts.images import ImageRequest, ImageSet
 from unlearn.concepts.roles import prompt_sets
 from unlearn.errors import ConfigError
@@ -173,7 +174,7 @@ def test_a_part_of_a_rate_is_the_rate_of_that_part(tmp_path):
     prompts = PromptSet("plain", tuple("vwxyz"), tuple(range(5)), ("",) * 5, names)
     erased, original = ImageRequest("plain"), ImageRequest("plain", "original")
     images = {request: ImageSet(request, prompts, tmp_path) for request in (erased, original)}
-    evidence = Evidence(ConceptSet(erase={}), images, {})
+    evidence = Evidence(concepts(), images, {})
     metric = DetectionRate(role="plain", known_from=0)
     values = {erased: torch.tensor([1.0, 0, 0, 0, 0]), original: torch.tensor([1.0, 1, 1, 0, torch.nan])}
     whole = metric.mean_score(values[erased], values[original], list("vwxyz"), "%", values)
