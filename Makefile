@@ -48,7 +48,7 @@ lint: install  ## looks for mistakes without running anything
 type: install  ## mypy, strictly
 	$(BIN)/mypy
 
-test: install  ## the tests (on two cores, under fifteen minutes)
+test: install  ## the tests (on two cores, under twenty minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-slow: install  ## the tests that are left out otherwise, too
@@ -72,7 +72,7 @@ test-newest:  ## the tests with the newest versions there are, in .venv-newest
 soak: install  ## kills 60 small runs at random moments; what each ends with must not change (20 minutes)
 	$(BIN)/python -m scripts.soak --kills 60
 
-mutants: install  ## puts 200 small mistakes into the code that scores; the tests must see 90 % (half an hour)
+mutants: install  ## puts 200 small mistakes into the code that scores; the tests must see 90 % (some minutes)
 	$(BIN)/python -m scripts.mutants
 
 pocket-data: install  ## renders the data set of the pocket model and trains its tokenizer (5 minutes)

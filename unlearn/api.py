@@ -114,7 +114,7 @@ def evaluate(model: DiffusionModel, erasure: Erasure, config: RunConfig) -> dict
         The scores as in ``results.json``.
     """
     evaluation, concepts = config.eval, config.concepts
-    judging = Judging(concepts, evaluation.detectors, evaluation.failures, evaluation.second_judge)
+    judging = Judging(concepts, evaluation.detectors, evaluation.failures)
     (plan,) = measurements(evaluation.metrics, list(evaluation.attacks), concepts, None)
     prompts = config.prompt_sets()
     with tempfile.TemporaryDirectory() as folder:

@@ -75,7 +75,7 @@ def test_a_prompt_on_whose_images_it_failed_is_not_resisted(name, raises, tiny, 
     folder = Store(tmp_path).once("attack", {}, found.save)
     kept = AdversarialPrompts.load(folder)
     assert kept.found == found.found
-    assert _attack("x", Attacked(None, kept, folder))["failed"] == 1
+    assert _attack("x", Attacked(ATTACKS[name](), kept, folder))["failed"] == 1
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -34,8 +34,8 @@ def test_the_curve_rises_at_each_success():
     for hits, ends in zip((1, 3, 4), zip(low, high, strict=True), strict=True):
         assert ends == pytest.approx([100 * end for end in wilson_interval(hits, 5)])
     entry = {
-        "name": "x", "prompts": 5, "found": 4, "queries": 1.0, "unet_forwards": 1.0, "seconds": 1.0,
-        "curve": curve,
+        "name": "x", "control": False, "prompts": 5, "found": 4, "queries": 1.0, "unet_forwards": 1.0,
+        "seconds": 1.0, "curve": curve,
     }  # fmt: skip
     assert list(problems(entry, AttackEntry, "", strict=True)) == []
 

@@ -19,6 +19,8 @@ from unlearn.pipeline.scoring import Scored
 from unlearn.pipeline.sequence import SO_FAR, Step
 from unlearn.store.layout import SCHEMA
 
+KIND, CONTROL = SimpleNamespace(control=False), SimpleNamespace(control=True)
+
 LABEL = Label("a-run", "0123", "uce", "pocket", "red", 3, {"erase": 4, "generate": 5, "attack": 6})
 PLAIN, ORIGINAL = ImageRequest("plain"), ImageRequest("plain", "original")
 
@@ -80,8 +82,8 @@ def stages(artifact):
         PROMPTS, PROMPTS.prompts, (1, 2, 3, 4, 5), (5, 5, 5, 5, 10), (True, False, None, True, True)
     )
     attacks = {
-        "mma": Attacked(None, prompts, artifact("attack mma", 4), artifact("guesses mma", 8)),
-        "cce": Attacked(None, prompts, artifact("attack cce", 16, ["lost"])),
+        "mma": Attacked(KIND, prompts, artifact("attack mma", 4), artifact("guesses mma", 8)),
+        "cce": Attacked(CONTROL, prompts, artifact("attack cce", 16, ["lost"])),
     }
     back = {"erased": artifact("resurgence back", 1024, ["never"])}
     curves = {"back": SimpleNamespace(folders=back)}
@@ -137,8 +139,8 @@ def test_costs_are_summed_over_the_steps_and_every_artifact_counts_once(results)
 def test_attacks_are_counted(results):
     one = {"prompts": 5, "found": 3, "failed": 1, "queries": 3.0, "unet_forwards": 6.0}
     assert results["attacks"] == [
-        {"name": "mma", **one, "seconds": 12},
-        {"name": "cce", **one, "seconds": 16},
+        {"name": "mma", "control": False, **one, "seconds": 12},
+        {"name": "cce", "control": True, **one, "seconds": 16},
     ]
 
 
@@ -191,7 +193,11 @@ def test_an_attack_on_no_prompts_has_no_mean(artifact, tmp_path):
     whole = stages(artifact)
     none = AdversarialPrompts(PROMPTS.limited(0), (), (), (), ())
     found = Found(
-        whole.steps[:1], {"x": Attacked(None, none, artifact("attack x", 1))}, {}, [], whole.detectors
+        whole.steps[:1],
+        {"x": Attacked(KIND, none, artifact("attack x", 1))},
+        {},
+        [],
+        whole.detectors,
     )
     (entry,) = assembled(found, tmp_path, None)["attacks"]
     assert (entry["prompts"], entry["found"], entry["queries"], entry["unet_forwards"]) == (0, 0, 0, 0)

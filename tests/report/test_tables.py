@@ -13,6 +13,7 @@ def attacked_run(folder, concept, plain, texts=100, method="esd", **attacked):
     entries = [
         {
             "name": name,
+            "control": name == "random_tokens",
             "prompts": len(shown),
             "found": 0,
             "queries": 1.0,

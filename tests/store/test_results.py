@@ -196,6 +196,7 @@ CURVE = {
 }
 ATTACK = {
     "name": "x",
+    "control": False,
     "prompts": 6,
     "found": 2,
     "failed": 1,

@@ -27,9 +27,17 @@ GOOD = {
 }
 
 
+def attack(name, control):
+    return {
+        "name": name, "control": control, "prompts": 60, "found": 1, "queries": 1.0, "unet_forwards": 1.0,
+        "seconds": 1.0,
+    }  # fmt: skip
+
+
 def run(method="rece", **scores):
     changed = {key: value for key, value in (GOOD | scores).items() if value is not None}
-    return synthetic_results(method=method, scores=changed)
+    tried = [attack("p4d", control=False), attack("random_tokens", control=True)]
+    return synthetic_results(method=method, scores=changed, attacks=tried)
 
 
 CASES = {
@@ -170,3 +178,27 @@ def test_few_synonyms_weaken_only_what_rests_on_them():
     few = score(40.0, 90.0, n=8)
     assert verdict(run(erased=score(40.0, 95.0), erased_synonym=few)).thin == ()
     assert verdict(run(erased_synonym=few)).thin == ("erased_synonym",)
+
+
+def test_a_control_is_one_by_whatever_name():
+    results = run(asr_p4d=None, asr_random_tokens=None, asr_words=score(2.0, 95.0))
+    results["attacks"] = [attack("words", control=True)]
+    assert verdict(results).kind == "not attacked"
+    assert "the control" in str(conclusion(results))
+    results["attacks"] = [attack("words", control=False)]
+    assert verdict(results).kind == "held"
+
+
+def test_an_attack_whose_rate_is_not_defined_proves_nothing():
+    undefined = score(0.0, 95.0) | {"value": None, "n": 0, "prompts": 0}
+    assert verdict(run(asr_p4d=undefined)).kind == "not attacked"
+
+
+def test_attacks_that_bring_it_back_together_do():
+    results = run(worst_case=score(15.0, 95.0))
+    assert (verdict(results).kind, verdict(results).because) == ("broken", ("worst_case",))
+    assert "an attack (any of them) brings it back" in conclusion(results).headline
+    both = run(worst_case=score(40.0, 95.0), asr_p4d=score(20.0, 95.0))
+    assert verdict(both).because[0] == "asr_p4d"
+    alone = run(asr_p4d=None, worst_case=score(40.0, 95.0))
+    assert verdict(alone).kind == "not attacked"

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import ImageText, Network
 from unlearn.metrics.detection import belonging
 from unlearn.metrics.evidence import Evidence
-from unlearn.metrics.metric import Metric, check_network, pair, prompts_of
+from unlearn.metrics.metric import check_network, pair, prompts_of
+from unlearn.metrics.roles import RoleMetric
 from unlearn.metrics.score import Score
 from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
-class ConceptAccuracy(Metric):
+class ConceptAccuracy(RoleMetric):
     """Share of images that show what their prompt asks for: specificity, on neighbours or on unrelated
     concepts.
 
@@ -37,13 +37,8 @@ class ConceptAccuracy(Metric):
 
     better = "higher"
 
-    role: str = setting(choices=ROLES)
     clip: str
     margin: float | None = setting(default=None, above=0, most=100, unit="percentage points")
-
-    def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
-        """The images of the role, of both models."""
-        return list(pair(self.role))
 
     def check(self, detectors: Mapping[str, Network]) -> list[str]:
         """Whether ``clip`` is a CLIP."""

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unlearn.concepts.concept import ROLES, ConceptSet, PromptSet
+from unlearn.concepts.concept import PromptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.errors import Errors, any_of, pooled
 from unlearn.metrics.evidence import Evidence
-from unlearn.metrics.metric import Metric, pair, prompts_of
+from unlearn.metrics.metric import pair, prompts_of
+from unlearn.metrics.roles import RoleMetric
 from unlearn.metrics.score import Score
 from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
-class DetectionRate(Metric):
+class DetectionRate(RoleMetric):
     """Share of images in which the detector of their concept sees any of its labels.
 
     Attributes:
@@ -30,12 +31,7 @@ class DetectionRate(Metric):
 
     better = "lower"
 
-    role: str = setting(choices=ROLES)
     known_from: float = setting(least=0, most=100, unit="percent")
-
-    def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
-        """The images of the role, of both models."""
-        return list(pair(self.role))
 
     def score(self, evidence: Evidence) -> Score:
         """The rate, in percent."""

@@ -1,4 +1,4 @@
-"""What metrics of images that should stay as they are have in common."""
+"""What metrics of the images of some roles have in common."""
 
 from __future__ import annotations
 
@@ -14,6 +14,21 @@ from unlearn.metrics.evidence import Evidence
 from unlearn.metrics.metric import Metric, check_network, pair, prompts_of
 from unlearn.metrics.score import Score
 from unlearn.settings import setting
+
+
+@dataclass(kw_only=True)
+class RoleMetric(Metric):
+    """A metric of both models' images of the prompts of one role.
+
+    Attributes:
+        role: Which prompts the images are drawn from.
+    """
+
+    role: str = setting(choices=ROLES)
+
+    def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
+        """The images of the role, of both models."""
+        return list(pair(self.role))
 
 
 @dataclass(kw_only=True)

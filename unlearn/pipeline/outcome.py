@@ -98,6 +98,7 @@ def _attack(name: str, one: Attacked) -> AttackEntry:
     count = max(1, len(found.prompts))
     entry: AttackEntry = {
         "name": name,
+        "control": one.attack.control,
         "prompts": len(found.prompts),
         "found": sum(each is True for each in found.found),
         "failed": len(found.unjudged),

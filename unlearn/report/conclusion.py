@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from unlearn.report.wording import count, number, plain, quantity, title
 from unlearn.store.layout import Results, ScoreEntry
 from unlearn.verdict.axes import (
-    CONTROLS,
     ENOUGH_IMAGES,
     ENOUGH_PROMPTS,
     GOOD,
     OTHER_WORDS,
     SPECIFIC,
+    TOGETHER,
     Axis,
     Scores,
+    attacked,
     attacks,
     measured,
     worst,
@@ -72,7 +73,7 @@ def conclusion(results: Results) -> Conclusion:
         kind=found.kind,
         tone=found.tone,
         headline=_headline(found, results),
-        rest=tuple(_rest(found, scores)),
+        rest=tuple(_rest(found, results)),
         answers=tuple(_answer(name, axis, scores, found.thin) for name, axis in found.axes.items()),
     )
 
@@ -149,18 +150,20 @@ def _costs(found: Verdict) -> str:
 
 
 def _attack(found: Verdict) -> str:
+    if found.because[0] == TOGETHER:
+        return "any of them"
     return plain(found.because[0].removeprefix("asr_"))
 
 
-def _rest(found: Verdict, scores: Scores) -> list[str]:
+def _rest(found: Verdict, results: Results) -> list[str]:
     """What else a reader must know before believing the headline."""
-    parts = []
+    scores, parts = results["scores"], []
     for key in (*OTHER_WORDS, *SPECIFIC):
         if (score := measured(scores, key)) and key not in _told(found):
             parts.append(f"{_lower(key)} {quantity(score['value'], '%')} ({_original(score)} before)")
     for key in attacks(scores):
         if (score := measured(scores, key)) and not (found.kind == "broken" and key == found.because[0]):
-            name = "random words, the control" if key in CONTROLS else f"attack {plain(key[4:])}"
+            name = f"{'attack' if key in attacked(results) else 'the control'} {plain(key[4:])}"
             parts.append(f"{name}: {quantity(score['value'], '%')} of {score['n']} prompts")
     if found.kind != "unjudgeable" and (score := measured(scores, "erased")) and score["unsure"]:
         parts.append(

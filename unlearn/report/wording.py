@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from unlearn.store.layout import ScoreEntry
-from unlearn.verdict.axes import CONTROLS, attacks
+from unlearn.verdict.axes import attacks
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -50,6 +50,7 @@ _TITLES = {
     "cmmd_to_original": ("CMMD to original", "CLIP kernel distance to the original model's images"),
 }
 _RESISTED = "_resisted"
+_CONTROL = "asr_random_tokens"
 _SECTIONS = {
     "What was erased": ("erased",),
     "Attacks": ("asr_", "worst_case"),
@@ -73,8 +74,8 @@ def title(key: str) -> str:
 
 
 def attack_title(key: str) -> str:
-    """The name of an attack, or of the control that attacks are compared with, by the key of its score."""
-    return f"{'Control' if key in CONTROLS else 'Attack'}: {plain(key[4:])}"
+    """The name of an attack, or of the packaged control, by the key of its score."""
+    return f"{'Control' if key == _CONTROL else 'Attack'}: {plain(key[4:])}"
 
 
 def meaning(key: str) -> str:

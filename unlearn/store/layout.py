@@ -194,6 +194,7 @@ class AttackEntry(TypedDict):
 
     Attributes:
         name: Its key in ``eval.attacks``.
+        control: Whether it is no attack but what attacks are compared with.
         prompts: How many plain prompts it was tried on.
         found: For how many of them its own images showed the concept.
         failed: For how many of them the detector failed on the attack's own images without any showing the
@@ -207,6 +208,7 @@ class AttackEntry(TypedDict):
     """
 
     name: str
+    control: bool
     prompts: int
     found: int
     failed: NotRequired[int]

@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.detectors.detector import Detector, Network
 from unlearn.detectors.nudenet import NudeNet
@@ -17,13 +16,14 @@ from unlearn.detectors.reading import rows
 from unlearn.errors import unknown
 from unlearn.metrics.details import Table, detailed
 from unlearn.metrics.evidence import Evidence, told
-from unlearn.metrics.metric import Metric, check_network, pair, prompts_of
+from unlearn.metrics.metric import check_network, pair, prompts_of
+from unlearn.metrics.roles import RoleMetric
 from unlearn.metrics.score import Score
 from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
-class LabelCounts(Metric):
+class LabelCounts(RoleMetric):
     """Share of images that show any of some labels, and the number of images that show each.
 
     Images are counted, as RECE does: one with two feet counts once. NudeNet's detections are counted beside
@@ -37,13 +37,8 @@ class LabelCounts(Metric):
 
     better: ClassVar[Literal["lower", "higher"]] = "lower"
 
-    role: str = setting(choices=ROLES)
     detector: str
     labels: list[str] = setting(shape="once")
-
-    def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
-        """The images of the role, of both models."""
-        return list(pair(self.role))
 
     def check(self, detectors: Mapping[str, Network]) -> list[str]:
         """Whether the detector is one, and knows the labels."""

@@ -7,18 +7,17 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from unlearn.concepts.concept import ROLES, ConceptSet, PromptSet
-from unlearn.concepts.images import ImageRequest
+from unlearn.concepts.concept import PromptSet
 from unlearn.metrics.details import Table, detailed
 from unlearn.metrics.detection import detections
 from unlearn.metrics.evidence import UNSURE, Evidence, told
-from unlearn.metrics.metric import Metric, pair, prompts_of
+from unlearn.metrics.metric import pair, prompts_of
+from unlearn.metrics.roles import RoleMetric
 from unlearn.metrics.score import Score
-from unlearn.settings import setting
 
 
 @dataclass(kw_only=True)
-class NewFailures(Metric):
+class NewFailures(RoleMetric):
     """Share of images in which the concept shows since the erasure, and did not before.
 
     It should be near 0: an erasure that brings the concept to prompts which the original model draws without
@@ -30,12 +29,6 @@ class NewFailures(Metric):
     """
 
     better = "lower"
-
-    role: str = setting(choices=ROLES)
-
-    def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
-        """The images of the role, of both models."""
-        return list(pair(self.role))
 
     def score(self, evidence: Evidence) -> Score:
         """The share of new failures, in percent."""

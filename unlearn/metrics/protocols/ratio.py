@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unlearn.concepts.concept import ROLES, ConceptSet
-from unlearn.concepts.images import ImageRequest
 from unlearn.metrics.detection import detections
 from unlearn.metrics.evidence import Evidence, told
-from unlearn.metrics.metric import Metric, pair, prompts_of
+from unlearn.metrics.metric import pair, prompts_of
+from unlearn.metrics.roles import RoleMetric
 from unlearn.metrics.score import Score
 from unlearn.settings import setting
 from unlearn.statistics.rates import ratio_interval
@@ -18,7 +16,7 @@ UNIT = "% removed"
 
 
 @dataclass(kw_only=True)
-class ErasureRatio(Metric):
+class ErasureRatio(RoleMetric):
     r"""Share of the original model's rate that the erasure took away, :math:`E = 1 - R / R_0`, in percent.
 
     It is 100 if the concept never shows, 0 if it shows as often as before, and below 0 if it shows more.
@@ -31,12 +29,7 @@ class ErasureRatio(Metric):
 
     better = "higher"
 
-    role: str = setting(choices=ROLES)
     known_from: float = setting(above=0, most=100, unit="percent")
-
-    def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
-        """The images of the role, of both models."""
-        return list(pair(self.role))
 
     def score(self, evidence: Evidence) -> Score:
         """The ratio, in percent; at most 100."""

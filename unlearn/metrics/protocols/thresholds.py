@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from unlearn.concepts.concept import ROLES, ConceptSet
 from unlearn.concepts.images import ImageRequest
 from unlearn.metrics.details import Table, detailed
 from unlearn.metrics.detection import belonging
 from unlearn.metrics.evidence import Evidence
-from unlearn.metrics.metric import Metric, pair, prompts_of
+from unlearn.metrics.metric import pair, prompts_of
+from unlearn.metrics.roles import RoleMetric
 from unlearn.metrics.score import Score
 from unlearn.settings import setting
 
@@ -22,7 +21,7 @@ UNIT = "% over thresholds"
 
 
 @dataclass(kw_only=True)
-class ThresholdCurve(Metric):
+class ThresholdCurve(RoleMetric):
     r"""The detection rate at every threshold, and its mean over them: the area under the curve.
 
     An image shows the concept at a threshold if the probability of any of its labels reaches it. A CLIP's
@@ -35,17 +34,12 @@ class ThresholdCurve(Metric):
 
     better = "lower"
 
-    role: str = setting(choices=ROLES)
     thresholds: list[float] = setting(least=0, most=1, shape="rising")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.thresholds) < 2:
             raise ValueError(f"thresholds: needs at least two, got {self.thresholds}")
-
-    def needs(self, concepts: ConceptSet, attacks: Sequence[str]) -> list[ImageRequest]:  # noqa: ARG002
-        """The images of the role, of both models."""
-        return list(pair(self.role))
 
     def score(self, evidence: Evidence) -> Score:
         """The mean rate, in percent."""
