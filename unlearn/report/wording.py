@@ -134,11 +134,6 @@ def interval(ends: Sequence[float] | None, unit: str, signed: bool = False) -> s
     return " to ".join(number(end, unit, signed, like=max(map(abs, ends))) for end in ends)
 
 
-def chance(p: float) -> str:
-    """A probability of a test."""
-    return "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
-
-
 def count(score: ScoreEntry) -> str:
     """How many images a rate was taken over, and how many of them it counts."""
     hits = (score["value"] or 0.0) * score["n"] / 100
